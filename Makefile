@@ -1,0 +1,23 @@
+# One gate: what CI runs and what a contributor runs before a commit.
+UV_RUN = uv run --group dev
+
+.PHONY: check format lint types floors test
+
+check: lint types floors test
+
+format:
+	$(UV_RUN) ruff format .
+	$(UV_RUN) ruff check --fix .
+
+lint:
+	$(UV_RUN) ruff format --check .
+	$(UV_RUN) ruff check .
+
+types:
+	$(UV_RUN) mypy
+
+floors:
+	$(UV_RUN) lint-imports --no-cache
+
+test:
+	$(UV_RUN) pytest -n 2

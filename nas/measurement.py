@@ -1,0 +1,74 @@
+"""What training an architecture once gives: frozen values, no torch."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """How a training run ended."""
+
+    COMPLETE = "complete"
+    """All epochs were run."""
+    STOPPED = "stopped"
+    """The caller stopped it (a pruner, say)."""
+    UNSTABLE = "unstable"
+    """The guard stopped it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch of one run."""
+
+    epoch: int
+    """Counts from 0."""
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    """Fraction of the validation part, in [0, 1]."""
+    learning_rate: float
+    """At the end of the epoch."""
+    grad_norm: float
+    """Median over the epoch's steps of the global L2 norm of the gradients."""
+    train_s: float
+    val_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityEvent:
+    """Why the guard spoke: the signal, where it was seen, and the evidence."""
+
+    signal: str
+    """Name of the signal, for example `loss-spike`."""
+    epoch: int
+    step: int
+    """Optimiser steps since the start of the run."""
+    value: float | None
+    """Last value of the signal; None where it was not finite."""
+    threshold: float | None
+    message: str
+    """One line for people."""
+    stage: int | None = None
+    block: int | None = None
+    trace: tuple[dict[str, Any], ...] = ()
+    """The last observations before the event, oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The result of one training run."""
+
+    outcome: Outcome
+    score: float | None
+    """Validation accuracy after the last epoch; None where no epoch was finished."""
+    seed: int
+    budget: int
+    """Epochs that were asked for."""
+    num_params: int
+    macs: int
+    """Multiply-accumulate operations of one forward pass of one image."""
+    wall_s: float
+    reason: str | None = None
+    """Why the run did not end as COMPLETE."""
+    epochs: tuple[EpochRecord, ...] = ()
+    events: tuple[StabilityEvent, ...] = field(default=())
