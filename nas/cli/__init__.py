@@ -1,0 +1,68 @@
+"""The command line: each command parses, makes one library call and prints.
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 the work failed,
+2 the user's input was wrong (one line), 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from nas.cli import catalogue, export, resume, search, status, trials, worker
+from nas.cli.options import INTERRUPTED
+from nas.errors import NasError
+
+
+app = typer.Typer(
+    name="nas",
+    help="Find where and how attention should be fused into a timm ResNet.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("search")(search.search)
+app.command("resume")(resume.resume)
+app.command("worker")(worker.worker)
+app.command("status")(status.status)
+app.command("trials")(trials.trials)
+app.command("export")(export.export)
+app.command("spaces")(catalogue.spaces)
+app.command("landmarks")(catalogue.landmarks)
+app.command("datasets")(catalogue.datasets)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    if version:
+        from nas import __version__
+
+        typer.echo(f"fusion-nas {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except NasError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"nas: {' '.join(message.splitlines())}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+    return code

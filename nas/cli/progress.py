@@ -1,0 +1,111 @@
+"""Running local workers with progress on standard error, and watching a study."""
+
+import time
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from nas.cli.options import INTERRUPTED
+from nas.report.summary import Summary, counts_text, duration_text, summarise, summary_text
+from nas.study.launch import LocalWorkers, absolute_url, sweep_study
+from nas.study.records import Study
+
+POLL_S = 0.5
+PLAIN_EVERY_S = 10.0
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    typer.echo(text, err=True)
+
+
+def work(study: Study, num_workers: int, device: str, limit_s: float | None) -> int:
+    """Train what is left of a study with local workers; returns the exit code."""
+    sweep_study(study)
+    before = summarise(study)
+    if before.done:
+        say(f"study {study.name!r} has its {before.target} trials; nothing to do")
+        say(f"add some with: nas resume {study.name} --trials N{_storage_hint(study)}")
+        typer.echo(summary_text(before))
+        return 0
+    count = min(num_workers, before.target - before.ended)
+    say(f"study {study.name!r}: {before.target - before.ended} trials to do, {count} worker{'s' if count > 1 else ''}")
+    deadline = time.time() + limit_s if limit_s else None
+    workers = LocalWorkers(absolute_url(study.url), study.name, count, device, deadline)
+    try:
+        with workers:
+            _follow(study, workers)
+        workers_failure = None
+    except KeyboardInterrupt:
+        workers_failure = INTERRUPTED
+    put_back = sweep_study(study)
+    after = summarise(study)
+    typer.echo(summary_text(after))
+    if workers_failure is not None or not after.done:
+        why = "interrupted" if workers_failure else "stopped before the end"
+        running = f"; {put_back} running trials put back" if put_back else ""
+        say(f"{why}{running}; go on with: nas resume {study.name}{_storage_hint(study)}")
+        return INTERRUPTED if workers_failure else 0
+    say(f"export it with: nas export {study.name}{_storage_hint(study)} -o best.yaml")
+    return 0
+
+
+def _storage_hint(study: Study) -> str:
+    from nas.study.storage import DEFAULT_URL, redact
+
+    return "" if study.url == DEFAULT_URL else f" --storage {redact(study.url)}"
+
+
+def _follow(study: Study, workers: LocalWorkers) -> None:
+    """Show progress until all workers have ended; raises what a failed worker said."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        _follow_plain(study, workers)
+    else:
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            while workers.num_running:
+                live.update(Text(progress_line(summarise(study))))
+                time.sleep(POLL_S)
+    workers.raise_failure()
+
+
+def _follow_plain(study: Study, workers: LocalWorkers) -> None:
+    """In a pipe or a log: one line now and then, when something has changed."""
+    last, shown_at = "", 0.0
+    while workers.num_running:
+        summary = summarise(study)
+        if counts_text(summary) != last and time.monotonic() - shown_at >= PLAIN_EVERY_S:
+            last, shown_at = counts_text(summary), time.monotonic()
+            say(progress_line(summary))
+        time.sleep(POLL_S)
+
+
+def progress_line(summary: Summary) -> str:
+    """State, best, plain, rate and time left in one line."""
+    parts = [counts_text(summary)]
+    if summary.best and summary.best.score is not None:
+        parts.append(f"best {summary.best.score:.4f} (#{summary.best.number})")
+    if summary.plain and summary.plain.score is not None:
+        parts.append(f"plain {summary.plain.score:.4f}")
+    if summary.trials_per_minute and summary.left_s is not None:
+        parts.append(f"{summary.trials_per_minute:.1f} trials/min")
+        parts.append(f"{duration_text(summary.left_s)} left")
+    return " · ".join(parts)
+
+
+def watch_status(studies: Sequence[Study]) -> int:
+    """Refresh the summaries until interrupted or done."""
+    console = Console()
+    if not console.is_terminal:
+        typer.echo("\n\n".join(summary_text(summarise(study)) for study in studies))
+        return 0
+    with Live(console=console, refresh_per_second=2) as live:
+        while True:
+            summaries = [summarise(study) for study in studies]
+            live.update(Text("\n\n".join(summary_text(summary) for summary in summaries)))
+            if all(summary.done for summary in summaries):
+                return 0
+            time.sleep(1.0)

@@ -1,0 +1,71 @@
+"""``nas search``: create a study or go on with it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.cli.options import DEFAULT_URL, Devices, Storage, Workers, device_name, seconds, worker_count
+
+if TYPE_CHECKING:
+    from nas.study.config import StudyConfig
+    from nas.training.data import DataSummary
+
+
+def search(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, or a shipped study's name.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of the whole study.")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop after this time; resumable.")] = None,
+    workers: Workers = None,
+    devices: Devices = "auto",
+    storage: Storage = DEFAULT_URL,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of sampling and training.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file, e.g. training.epochs=3."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be searched, and end.")] = False,
+) -> int:
+    """Create the study of a study file, or go on with it: the same command again resumes."""
+    from nas.cli.progress import say, work
+    from nas.study.config import StudyConfig
+    from nas.study.launch import check_same, create_study, set_target, stored_study
+
+    overrides = list(set_ or ())
+    overrides += [f"seed={seed}"] if seed is not None else []
+    overrides += [f"trials={trials}"] if trials is not None else []
+    config, text = StudyConfig.load(study_file, overrides)
+    num_workers = worker_count(workers, config.workers)
+    device = device_name(devices)
+    limit = seconds(timeout) or config.timeout_s
+    if dry_run:
+        return _print_plan(config, num_workers)
+    study = stored_study(storage, config.name)
+    if study is None:
+        say(f"creating study {config.name!r}: reading {config.data.source}")
+        study = create_study(config, text, storage, _describe)
+    else:
+        check_same(config, study)
+        if config.trials > study.target:
+            set_target(study, config.trials)
+    return work(study, num_workers, device, limit)
+
+
+def _describe(config: "StudyConfig") -> "DataSummary":
+    from nas.training.data import open_data
+
+    return open_data(config.data).summary
+
+
+def _print_plan(config: "StudyConfig", num_workers: int) -> int:
+    from nas.space.space import SearchSpace
+
+    space = SearchSpace.load(config.space).on(backbone=config.backbone)
+    typer.echo(f"study     {config.name}")
+    typer.echo(f"space     {space.name}: {space.size:,} architectures")
+    typer.echo(f"backbone  {config.backbone.name}, {config.backbone.stem} stem")
+    typer.echo(f"data      {config.data.source}")
+    typer.echo(f"trials    {config.trials}, of them landmarks: {', '.join(config.landmarks)}")
+    typer.echo(f"training  {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}")
+    typer.echo(f"workers   {num_workers}")
+    return 0

@@ -1,0 +1,32 @@
+"""``nas status``: where a study stands. Never loads torch."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from nas.cli.options import DEFAULT_URL, Json, Storage
+
+
+def status(
+    study_name: Annotated[str | None, typer.Argument(metavar="STUDY", help="A study; without it all.")] = None,
+    storage: Storage = DEFAULT_URL,
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until interrupted.")] = False,
+) -> int:
+    """Trials by state and reason, the best so far beside the plain network, throughput, workers alive."""
+    from nas.cli.progress import watch_status
+    from nas.report.summary import summarise, summary_text
+    from nas.study.records import open_study, study_names
+
+    names = [study_name] if study_name is not None else study_names(storage)
+    studies = [open_study(storage, name) for name in names]
+    if watch:
+        return watch_status(studies)
+    summaries = [summarise(study) for study in studies]
+    if as_json:
+        content = [summary.to_dict() for summary in summaries]
+        typer.echo(json.dumps(content[0] if study_name is not None else content, indent=2))
+    else:
+        typer.echo("\n\n".join(summary_text(summary) for summary in summaries) or "no studies yet")
+    return 0

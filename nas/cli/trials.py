@@ -1,0 +1,47 @@
+"""``nas trials``: one row a trial."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from nas.cli.options import DEFAULT_URL, Storage, StudyName
+
+
+class Format(StrEnum):
+    """How the rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class State(StrEnum):
+    """Trial states."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    RUNNING = "running"
+    WAITING = "waiting"
+    FAIL = "fail"
+
+
+def trials(
+    study_name: StudyName,
+    storage: Storage = DEFAULT_URL,
+    format_: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,
+    json_: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    state: Annotated[State | None, typer.Option(help="Only trials in this state.")] = None,
+) -> int:
+    """Print the trials of a study."""
+    from nas.report.trials import trials_csv, trials_json, trials_table
+    from nas.study.records import open_study
+
+    rows = [t for t in open_study(storage, study_name).trials() if state is None or t.state == state.value]
+    if json_ or format_ is Format.JSON:
+        typer.echo(trials_json(rows))
+    elif format_ is Format.CSV:
+        typer.echo(trials_csv(rows), nl=False)
+    else:
+        typer.echo(trials_table(rows))
+    return 0

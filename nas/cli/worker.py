@@ -1,0 +1,28 @@
+"""``nas worker``: join a running study from any machine."""
+
+import signal
+from typing import Annotated
+
+import typer
+
+from nas.cli.options import DEFAULT_URL, INTERRUPTED, Storage, StudyName
+
+
+
+def worker(
+    study_name: StudyName,
+    storage: Storage = DEFAULT_URL,
+    trials: Annotated[int | None, typer.Option(min=1, help="Leave after this many trials.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of this worker.")] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+    deadline: Annotated[float | None, typer.Option(hidden=True)] = None,
+) -> int:
+    """Train trials of a stored study until it is done."""
+    from nas.study.worker import StopFlag, Worker
+
+    stop = StopFlag(parent_pid=parent, deadline=deadline)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    Worker(storage, study_name, device=device, threads=threads, stop=stop).run(trials)
+    return INTERRUPTED if stop() and deadline is None else 0

@@ -1,0 +1,1 @@
+"""What leaves a study: architecture files and models that plain timm loads."""

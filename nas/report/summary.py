@@ -1,0 +1,136 @@
+"""Where a study stands, in a few lines."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from nas.study.records import Study, TrialRecord, best_of, landmark_of, wilson_interval
+
+ENDED = ("complete", "pruned", "fail")
+NOTE = (
+    "one seed each, intervals from the {count} validation images alone: "
+    "a candidate to confirm with more seeds, not a proven difference"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The state of a study at one moment."""
+
+    name: str
+    target: int
+    num_val: int
+    states: dict[str, int]
+    reasons: dict[str, int]
+    best: TrialRecord | None
+    plain: TrialRecord | None
+    num_workers: int
+    """Workers alive."""
+    trials_per_minute: float | None
+    """Over the last trials that ended; None before two have."""
+    left_s: float | None
+    """Time that the remaining trials will take at this rate."""
+
+    @property
+    def ended(self) -> int:
+        """Trials that came to an end."""
+        return sum(self.states.get(state, 0) for state in ENDED)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.ended >= self.target
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``; the fields are stable."""
+        return {
+            "study": self.name,
+            "target": self.target,
+            "ended": self.ended,
+            "done": self.done,
+            "states": self.states,
+            "reasons": self.reasons,
+            "best": self.best.to_dict() if self.best else None,
+            "plain": self.plain.to_dict() if self.plain else None,
+            "workers_alive": self.num_workers,
+            "trials_per_minute": self.trials_per_minute,
+            "left_s": self.left_s,
+        }
+
+
+def summarise(study: Study) -> Summary:
+    """Read a study and sum it up."""
+    target = study.target
+    trials = tuple(t for t in study.trials() if t.number < target)
+    rate = _trials_per_s(trials, study.num_alive())
+    ended = sum(t.state in ENDED for t in trials)
+    return Summary(
+        name=study.name,
+        target=target,
+        num_val=study.num_val,
+        states=dict(Counter(t.state for t in trials)),
+        reasons=dict(Counter(t.reason for t in trials if t.reason)),
+        best=best_of(trials),
+        plain=landmark_of(trials, "plain"),
+        num_workers=study.num_alive(),
+        trials_per_minute=rate and 60 * rate,
+        left_s=(target - ended) / rate if rate else None,
+    )
+
+
+def _trials_per_s(trials: tuple[TrialRecord, ...], num_workers: int) -> float | None:
+    """Rate of the running sitting: workers by the mean time of the trials that ended in the last ten minutes."""
+    now = time.time()
+    recent = [
+        (t.finished_at - t.started_at).total_seconds()
+        for t in trials
+        if t.state in ("complete", "pruned")
+        and t.started_at
+        and t.finished_at
+        and now - t.finished_at.timestamp() < 600  # noqa: PLR2004
+    ]
+    mean = sum(recent) / len(recent) if recent else 0.0
+    return num_workers / mean if num_workers and mean > 0 else None
+
+
+def counts_text(summary: Summary) -> str:
+    """The counts of a summary, in one line."""
+    parts = [f"{summary.ended} of {summary.target} trials"]
+    parts += [f"{summary.states[s]} {s}" for s in ("running", "complete", "pruned", "fail") if summary.states.get(s)]
+    if summary.reasons:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.reasons.items()))
+        parts[-1] += f" ({reasons})"
+    return " · ".join(parts)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004
+        return f"{whole} s"
+    if whole < 3600:  # noqa: PLR2004
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _trial_line(label: str, record: TrialRecord, count: int) -> str:
+    low, high = wilson_interval(record.score or 0.0, count)
+    params = f"{record.num_params:,} parameters" if record.num_params else ""
+    return f"{label:<6} {record.score:.4f} [{low:.3f}, {high:.3f}]  trial {record.number:<4} {params:<22} {record.architecture}"
+
+
+def summary_text(summary: Summary) -> str:
+    """A summary for people."""
+    lines = [f"study {summary.name}: {counts_text(summary)}"]
+    if summary.best:
+        lines.append(_trial_line("best", summary.best, summary.num_val))
+    if summary.plain and summary.plain.score is not None:
+        lines.append(_trial_line("plain", summary.plain, summary.num_val))
+    if summary.best:
+        lines.append(f"       ({NOTE.format(count=summary.num_val)})")
+    if summary.num_workers:
+        rate = f", {summary.trials_per_minute:.1f} trials/min" if summary.trials_per_minute else ""
+        left = f", about {duration_text(summary.left_s)} left" if summary.left_s else ""
+        lines.append(f"{summary.num_workers} workers alive{rate}{left}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Studies: configuration, database, sampling, workers and recovery. The only place that knows optuna."""

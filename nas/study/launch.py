@@ -1,0 +1,248 @@
+"""Creating a study or joining a stored one, and running local workers on it."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from nas.errors import NasError, StorageError, UserError
+from nas.space.landmarks import landmark_in
+from nas.space.space import SearchSpace
+from nas.study import tables
+from nas.study.config import StudyConfig
+from nas.study.records import Study, open_study
+from nas.study.storage import explained, open_engine, open_storage, sqlite_path
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+    from nas.training.data import DataSummary
+
+PACKAGES = ("fusion-nas", "torch", "torchvision", "timm", "lightning", "optuna", "sqlalchemy", "numpy", "scikit-learn")
+HAND_BACK_S = 1.5
+"""Time that workers have to put their trials back after Ctrl-C."""
+
+
+def stored_study(url: str, name: str) -> Study | None:
+    """The study of this name, None where the database or the study does not exist yet."""
+    path = sqlite_path(url)
+    if path is not None and (not path.exists() or path.stat().st_size == 0):
+        return None
+    engine = open_engine_or_none(url)
+    if engine is None:
+        return None
+    with explained(url), engine.connect() as connection:
+        found = connection.scalar(sa.select(tables.studies.c.study_id).where(tables.studies.c.name == name))
+    return open_study(url, name) if found is not None else None
+
+
+def open_engine_or_none(url: str) -> sa.Engine | None:
+    """An engine, or None where the database has none of our tables yet."""
+    try:
+        return open_engine(url)
+    except StorageError as error:
+        if "holds no fusion-nas study" in str(error):
+            return None
+        raise
+
+
+def check_same(config: StudyConfig, study: Study) -> None:
+    """Refuse a study file that would change what the stored scores mean."""
+    differences = config.differences(study.config)
+    stored = SearchSpace.from_dict(study.space)
+    given = SearchSpace.load(config.space).on(
+        backbone=config.backbone, num_classes=stored.num_classes, in_chans=stored.in_chans
+    )
+    if given.digest != stored.digest:
+        differences.append(f"space: stored {stored.name!r} with digest {stored.digest}, given {given.name!r} with {given.digest}")
+    if differences:
+        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")  # noqa: PLR2004
+        raise UserError(
+            f"study {study.name!r} is stored with other settings: {shown}. "
+            "Only trials, workers and timeout_s may change; give the study a new name to start another"
+        )
+
+
+def create_study(
+    config: StudyConfig, text: str, url: str, describe: Callable[[StudyConfig], "DataSummary"]
+) -> Study:
+    """Store a new study with its landmarks waiting; safe against a second launcher and a crash in between."""
+    import optuna
+
+    space = SearchSpace.load(config.space)
+    summary = describe(config)
+    space = space.on(backbone=config.backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
+    storage = open_storage(url, create=True)
+    with explained(url):
+        study = optuna.create_study(
+            study_name=config.name, storage=storage, direction="maximize", load_if_exists=True
+        )
+        _enqueue_landmarks(study, config, space)
+        row = {
+            "study_id": study._study_id,
+            "name": config.name,
+            "created_at": time.time(),
+            "target": min(config.trials, _capacity(config, space)),
+            "config": config.to_dict(),
+            "config_text": text,
+            "space": space.to_dict(),
+            "data": asdict(summary),
+            "provenance": provenance(),
+        }
+        _insert_study(storage, row)
+    return open_study(url, config.name)
+
+
+def _capacity(config: StudyConfig, space: SearchSpace) -> int:
+    """Distinct networks that the study can train: those of the space and the landmarks outside it."""
+    return space.size + sum(landmark_in(space, name) not in space for name in config.landmarks)
+
+
+def _enqueue_landmarks(study: Any, config: StudyConfig, space: SearchSpace) -> None:
+    waiting = {trial.user_attrs.get("landmark") for trial in study.get_trials(deepcopy=False)}
+    for name in config.landmarks:
+        if name not in waiting:
+            params = space.encode(landmark_in(space, name)) or {}
+            study.enqueue_trial(params, user_attrs={"landmark": name})
+
+
+def _insert_study(storage: "RDBStorage", row: dict[str, Any]) -> None:
+    try:
+        with storage.engine.begin() as connection:
+            connection.execute(sa.insert(tables.studies).values(row))
+    except sa.exc.IntegrityError:
+        return  # another launcher stored the same study in this moment
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and machine, without importing the packages."""
+    return {
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpus": cpu_count(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_target(study: Study, target: int) -> None:
+    """Set how many trials the study is to have in the end."""
+    storage = open_storage(study.url)
+    with explained(study.url), storage.engine.begin() as connection:
+        connection.execute(
+            sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(target=target)
+        )
+
+
+def unfinished(study: Study) -> int:
+    """Trials that are still to be done to reach the target."""
+    ended = sum(t.state in ("complete", "pruned", "fail") and t.number < study.target for t in study.trials())
+    return max(0, study.target - ended)
+
+
+@dataclass
+class LocalWorkers:
+    """Worker processes of this machine, each in a session of its own so that Ctrl-C reaches only the launcher."""
+
+    url: str
+    name: str
+    count: int
+    device: str = "auto"
+    deadline: float | None = None
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _logs: list[IO[bytes]] = field(default_factory=list)
+
+    def __enter__(self) -> "LocalWorkers":
+        threads = max(1, cpu_count() // self.count)
+        for _ in range(self.count):
+            log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+            command = [sys.executable, "-m", "nas", "worker", self.name, "--storage", self.url]
+            command += ["--parent", str(os.getpid()), "--threads", str(threads), "--device", self.device]
+            if self.deadline is not None:
+                command += ["--deadline", str(self.deadline)]
+            environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+            self._logs.append(log)
+            self._processes.append(
+                subprocess.Popen(  # noqa: S603 - our own command line
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                )
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for log in self._logs:
+            log.close()
+
+    @property
+    def num_running(self) -> int:
+        """Processes that have not ended."""
+        return sum(process.poll() is None for process in self._processes)
+
+    def raise_failure(self) -> None:
+        """When all have ended and one did not end well, raise what it said last."""
+        if self.num_running:
+            return
+        for process, log in zip(self._processes, self._logs, strict=True):
+            if process.returncode not in (0, 130):
+                log.seek(0)
+                lines = log.read().decode(errors="replace").strip().splitlines()
+                said = lines[-1].removeprefix("nas: ") if lines else f"ended with code {process.returncode}"
+                failure = UserError if process.returncode == UserError.exit_code else NasError
+                raise failure(said)
+
+    def stop(self) -> None:
+        """Ask the workers to put their trials back; those that do not answer in time are killed and swept."""
+        running = [process for process in self._processes if process.poll() is None]
+        if not running:
+            return
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + HAND_BACK_S
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def sweep_study(study: Study) -> int:
+    """Put back what dead workers of the study held; returns how many trials."""
+    from nas.study.recover import sweep
+
+    with explained(study.url):
+        return sweep(open_storage(study.url), study.study_id)
+
+
+def absolute_url(url: str) -> str:
+    """The URL as a worker with another working directory must see it."""
+    path = sqlite_path(url)
+    return url if path is None else f"sqlite:///{Path(path).resolve()}"

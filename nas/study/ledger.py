@@ -1,0 +1,239 @@
+"""Writing a study: which trial owns what, who works on it, and what came out.
+
+Every write that belongs to a trial is fenced: it takes effect only while the worker holds the trial's lease.
+"""
+
+import math
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from nas.architecture import Architecture
+from nas.errors import NasError
+from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
+from nas.study import tables
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+
+class LeaseLost(NasError):
+    """Another worker was given this trial; what this one still wants to write is dropped."""
+
+
+class Ledger:
+    """The ``nas_`` tables of one study, as one worker writes them."""
+
+    def __init__(self, storage: "RDBStorage", study_id: int, worker_id: str) -> None:
+        self._engine: sa.Engine = storage.engine
+        self.study_id = study_id
+        self.worker_id = worker_id
+
+    # Workers
+
+    def join(self, device: str) -> None:
+        """Enter this process among the study's workers."""
+        now = time.time()
+        row = {
+            "worker_id": self.worker_id,
+            "study_id": self.study_id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "device": device,
+            "started_at": now,
+            "heartbeat_at": now,
+        }
+        with self._engine.begin() as connection:
+            connection.execute(sa.insert(tables.workers).values(row))
+
+    def heartbeat(self) -> None:
+        """Give a sign of life."""
+        self._update_worker(heartbeat_at=time.time())
+
+    def leave(self) -> None:
+        """Say goodbye."""
+        self._update_worker(ended_at=time.time())
+
+    def _update_worker(self, **values: float) -> None:
+        mine = tables.workers.c.worker_id == self.worker_id
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(tables.workers).where(mine).values(values))
+
+    # Leases
+
+    def lease(self, trial_id: int) -> bool:
+        """Take the lease of a trial that was just drawn; False where another worker holds it."""
+        row = {
+            "trial_id": trial_id,
+            "study_id": self.study_id,
+            "worker_id": self.worker_id,
+            "since": time.time(),
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.insert(tables.leases).values(row))
+        except IntegrityError:
+            return False
+        return True
+
+    def release(self, trial_id: int) -> None:
+        """Give the lease back, if this worker still holds it."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(tables.leases).where(*self._held(trial_id)))
+
+    def holds(self, trial_id: int) -> bool:
+        """Whether this worker still holds the lease."""
+        with self._engine.connect() as connection:
+            return self._holds(connection, trial_id)
+
+    def _held(self, trial_id: int) -> tuple[sa.ColumnElement[bool], ...]:
+        return (tables.leases.c.trial_id == trial_id, tables.leases.c.worker_id == self.worker_id)
+
+    def _holds(self, connection: sa.Connection, trial_id: int) -> bool:
+        query = sa.select(sa.literal(1)).select_from(tables.leases).where(*self._held(trial_id))
+        return connection.scalar(query) is not None
+
+    def _require(self, connection: sa.Connection, trial_id: int) -> None:
+        if not self._holds(connection, trial_id):
+            raise LeaseLost(f"trial {trial_id}: the lease went to another worker")
+
+    # Trials
+
+    def own(self, trial_id: int, architecture: Architecture, landmark: str | None = None) -> int:
+        """Make the trial the owner of an architecture; returns the id of the trial that owns it."""
+        digest = architecture.digest
+        with self._engine.begin() as connection:
+            owner = connection.scalar(self._owner(digest))
+            if owner is not None:
+                return int(owner)
+            _insert_missing(
+                connection,
+                tables.architectures,
+                {"digest": digest, "content": architecture.canonical().to_dict()},
+            )
+            row = {
+                "trial_id": trial_id,
+                "study_id": self.study_id,
+                "digest": digest,
+                "landmark": landmark,
+                "attempts": 0,
+            }
+            inserted = _insert_missing(connection, tables.trials, row)
+            return trial_id if inserted else int(connection.scalar(self._owner(digest)) or trial_id)
+
+    def _owner(self, digest: str) -> sa.Select[Any]:
+        ours = tables.trials.c
+        return sa.select(ours.trial_id).where(ours.study_id == self.study_id, ours.digest == digest)
+
+    def owned(self, trial_id: int) -> Architecture | None:
+        """The architecture that a trial owns, None before it was drawn."""
+        query = (
+            sa.select(tables.architectures.c.content)
+            .join(tables.trials, tables.trials.c.digest == tables.architectures.c.digest)
+            .where(tables.trials.c.trial_id == trial_id)
+        )
+        with self._engine.connect() as connection:
+            content = connection.scalar(query)
+        return Architecture.from_dict(content) if content else None
+
+    def start_attempt(self, trial_id: int, seed: int) -> None:
+        """Count one more attempt and forget what an earlier, broken-off one left."""
+        with self._engine.begin() as connection:
+            self._require(connection, trial_id)
+            mine = tables.trials.c.trial_id == trial_id
+            connection.execute(
+                sa.update(tables.trials).where(mine).values(attempts=tables.trials.c.attempts + 1, reason=None)
+            )
+            for table in (tables.epochs, tables.events):
+                connection.execute(
+                    sa.delete(table).where(table.c.trial_id == trial_id, table.c.seed == seed)
+                )
+
+    def record_epoch(self, trial_id: int, seed: int, epoch: EpochRecord) -> None:
+        """Store one epoch."""
+        with self._engine.begin() as connection:
+            self._require(connection, trial_id)
+            row = {key: value if math.isfinite(value) else None for key, value in asdict(epoch).items()}
+            connection.execute(sa.insert(tables.epochs).values(trial_id=trial_id, seed=seed, **row))
+
+    def finish(self, trial_id: int, digest: str, measurement: Measurement) -> None:
+        """Store the result of a run, its events and its reason in one transaction."""
+        row = {
+            "study_id": self.study_id,
+            "trial_id": trial_id,
+            "digest": digest,
+            "seed": measurement.seed,
+            "budget": measurement.budget,
+            "outcome": measurement.outcome.value,
+            "reason": measurement.reason,
+            "score": measurement.score,
+            "num_params": measurement.num_params,
+            "macs": measurement.macs,
+            "wall_s": measurement.wall_s,
+            "worker_id": self.worker_id,
+            "finished_at": time.time(),
+        }
+        with self._engine.begin() as connection:
+            self._require(connection, trial_id)
+            connection.execute(sa.insert(tables.measurements).values(row))
+            self._set_reason(connection, trial_id, measurement.reason)
+            for event in measurement.events:
+                connection.execute(
+                    sa.insert(tables.events).values(_event_row(trial_id, measurement.seed, event))
+                )
+
+    def fail(self, trial_id: int, reason: str) -> None:
+        """Store why a trial failed."""
+        with self._engine.begin() as connection:
+            self._require(connection, trial_id)
+            self._set_reason(connection, trial_id, reason)
+
+    def _set_reason(self, connection: sa.Connection, trial_id: int, reason: str | None) -> None:
+        mine = tables.trials.c.trial_id == trial_id
+        connection.execute(sa.update(tables.trials).where(mine).values(reason=reason and reason[:256]))
+
+    def measured(self, digest: str, seed: int, budget: int) -> tuple[Outcome, float | None] | None:
+        """What an earlier run of the same work gave, None where there is none."""
+        done = tables.measurements.c
+        query = sa.select(done.outcome, done.score).where(
+            done.study_id == self.study_id, done.digest == digest, done.seed == seed, done.budget == budget
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return (Outcome(row.outcome), row.score) if row else None
+
+    # The study
+
+    def target(self) -> int:
+        """Trials that the study is to have."""
+        query = sa.select(tables.studies.c.target).where(tables.studies.c.study_id == self.study_id)
+        with self._engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
+
+
+def new_worker_id() -> str:
+    """A name for this process that no other process ever had."""
+    return f"{socket.gethostname()[:24]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _event_row(trial_id: int, seed: int, event: StabilityEvent) -> dict[str, Any]:
+    return {"trial_id": trial_id, "seed": seed, **asdict(event), "trace": list(event.trace)}
+
+
+def _insert_missing(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> bool:
+    """Insert a row unless its key is taken; True where it was inserted."""
+    savepoint = connection.begin_nested()
+    try:
+        connection.execute(sa.insert(table).values(row))
+    except IntegrityError:
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True

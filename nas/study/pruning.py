@@ -1,0 +1,20 @@
+"""Optuna's pruners by the names that a study file gives."""
+
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+
+from nas.study.config import PrunerConfig
+
+
+def make_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
+    """The pruner of a study whose trials run for ``epochs``."""
+    if config.name == "median":
+        return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_epochs)
+    if config.name == "asha":
+        return SuccessiveHalvingPruner(
+            min_resource=config.min_epochs, reduction_factor=config.reduction_factor
+        )
+    if config.name == "hyperband":
+        return HyperbandPruner(
+            min_resource=config.min_epochs, max_resource=epochs, reduction_factor=config.reduction_factor
+        )
+    return NopPruner()

@@ -1,0 +1,288 @@
+"""Reading a study from its database: frozen records, without optuna and without torch."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from nas.architecture import Architecture
+from nas.errors import UserError
+from nas.measurement import EpochRecord, StabilityEvent
+from nas.study import tables
+from nas.study.storage import explained, open_engine, redact
+
+ALIVE_S = 30.0
+"""A worker counts as alive while its last sign of life is younger than this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial: what was trained and what came out."""
+
+    number: int
+    state: str
+    """complete, pruned, running, waiting or fail."""
+    reason: str | None
+    """Why a trial did not complete: a pruner, a signal of the guard, a duplicate."""
+    landmark: str | None
+    digest: str | None
+    architecture: Architecture | None
+    score: float | None
+    """Validation accuracy after the last epoch that was run."""
+    seed: int | None
+    budget: int | None
+    """Epochs that were asked for."""
+    num_params: int | None
+    macs: int | None
+    wall_s: float | None
+    worker: str | None
+    attempts: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    epochs: tuple[EpochRecord, ...]
+    events: tuple[StabilityEvent, ...]
+
+    @property
+    def stage_texts(self) -> tuple[str, ...]:
+        """The fusion of each stage in short."""
+        return tuple(str(stage) for stage in self.architecture.stages) if self.architecture else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``; the fields are stable."""
+        return {
+            "number": self.number,
+            "state": self.state,
+            "reason": self.reason,
+            "landmark": self.landmark,
+            "digest": self.digest,
+            "stages": [s.to_dict() for s in self.architecture.canonical().stages] if self.architecture else None,
+            "score": self.score,
+            "epochs": len(self.epochs),
+            "budget": self.budget,
+            "seed": self.seed,
+            "num_params": self.num_params,
+            "macs": self.macs,
+            "wall_s": self.wall_s,
+            "worker": self.worker,
+            "attempts": self.attempts,
+            "started_at": self.started_at.isoformat() if self.started_at else None,
+            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+            "val_accuracy": [e.val_accuracy for e in self.epochs],
+            "events": [_event_dict(e) for e in self.events],
+        }
+
+
+def _event_dict(event: StabilityEvent) -> dict[str, Any]:
+    return {**vars(event), "trace": list(event.trace)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerRecord:
+    """One worker process of a study."""
+
+    worker_id: str
+    host: str
+    pid: int
+    device: str
+    started_at: float
+    heartbeat_at: float
+    ended_at: float | None
+
+    def alive(self, now: float) -> bool:
+        """Whether it has given a sign of life lately and has not said goodbye."""
+        return self.ended_at is None and now - self.heartbeat_at < ALIVE_S
+
+
+class Study:
+    """A stored study, read-only. Every call of `trials` reads the database again."""
+
+    def __init__(self, engine: sa.Engine, url: str, row: Mapping[str, Any]) -> None:
+        self._engine = engine
+        self._row = row
+        self.url = url
+        self.study_id: int = row["study_id"]
+        self.name: str = row["name"]
+        self.config: dict[str, Any] = row["config"]
+        self.config_text: str = row["config_text"]
+        self.space: dict[str, Any] = row["space"]
+        self.data: dict[str, Any] = row["data"]
+        self.provenance: dict[str, Any] = row["provenance"]
+        self.created_at: float = row["created_at"]
+
+    @cached_property
+    def num_val(self) -> int:
+        """Images on which a score was measured."""
+        return int(self.data["num_val"])
+
+    @property
+    def target(self) -> int:
+        """Trials that the study is to have in the end."""
+        query = sa.select(tables.studies.c.target).where(tables.studies.c.study_id == self.study_id)
+        with explained(self.url), self._engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """All trials in the order of their numbers."""
+        with explained(self.url), self._engine.connect() as connection:
+            rows = connection.execute(_trials_query(self.study_id)).mappings().all()
+            epochs = _epochs_by_trial(connection, self.study_id)
+            events = _events_by_trial(connection, self.study_id)
+        return tuple(_record(row, epochs[row["trial_id"]], events[row["trial_id"]]) for row in rows)
+
+    def workers(self) -> tuple[WorkerRecord, ...]:
+        """All workers that ever joined, oldest first."""
+        columns = [c for c in tables.workers.c if c.name != "study_id"]
+        query = sa.select(*columns).where(tables.workers.c.study_id == self.study_id)
+        with explained(self.url), self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(tables.workers.c.started_at)).mappings().all()
+        return tuple(WorkerRecord(**row) for row in rows)
+
+    def num_alive(self) -> int:
+        """Workers that are alive now."""
+        now = time.time()
+        return sum(worker.alive(now) for worker in self.workers())
+
+    def trial(self, number: int) -> TrialRecord:
+        """One trial; `UserError` with the numbers that exist where there is none."""
+        trials = self.trials()
+        for record in trials:
+            if record.number == number:
+                return record
+        known = f"0 to {trials[-1].number}" if trials else "none yet"
+        raise UserError(f"study {self.name!r} has no trial {number}; trials: {known}")
+
+    def best(self) -> TrialRecord | None:
+        """The complete trial with the highest score (the first of equals), None before there is one."""
+        return best_of(self.trials())
+
+
+def best_of(trials: tuple[TrialRecord, ...]) -> TrialRecord | None:
+    """The complete trial with the highest score; of equals the one with the lowest number."""
+    complete = [t for t in trials if t.state == "complete" and t.score is not None]
+    return max(complete, key=lambda t: (t.score or 0.0, -t.number), default=None)
+
+
+def landmark_of(trials: tuple[TrialRecord, ...], name: str) -> TrialRecord | None:
+    """The trial of a landmark, None where the study has none (yet)."""
+    return next((t for t in trials if t.landmark == name), None)
+
+
+def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of an accuracy measured on ``count`` images (Wilson 1927): sampling of images, not of seeds."""
+    centre = (score + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(score * (1 - score) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return centre - half, centre + half
+
+
+def _trials_query(study_id: int) -> sa.Select[Any]:
+    optuna_trials, ours = tables.optuna_trials, tables.trials
+    last = (
+        sa.select(tables.measurements.c.trial_id, sa.func.max(tables.measurements.c.id).label("id"))
+        .where(tables.measurements.c.study_id == study_id)
+        .group_by(tables.measurements.c.trial_id)
+        .subquery()
+    )
+    measured = tables.measurements
+    return (
+        sa.select(
+            optuna_trials,
+            ours.c.digest,
+            ours.c.landmark,
+            ours.c.attempts,
+            ours.c.reason,
+            tables.architectures.c.content,
+            tables.leases.c.worker_id.label("lease_worker"),
+            *(
+                measured.c[name]
+                for name in ("seed", "budget", "score", "num_params", "macs", "wall_s", "worker_id")
+            ),
+        )
+        .select_from(optuna_trials)
+        .outerjoin(ours, ours.c.trial_id == optuna_trials.c.trial_id)
+        .outerjoin(tables.architectures, tables.architectures.c.digest == ours.c.digest)
+        .outerjoin(tables.leases, tables.leases.c.trial_id == optuna_trials.c.trial_id)
+        .outerjoin(last, last.c.trial_id == optuna_trials.c.trial_id)
+        .outerjoin(measured, measured.c.id == last.c.id)
+        .where(optuna_trials.c.study_id == study_id)
+        .order_by(optuna_trials.c.number)
+    )
+
+
+def _of_study(table: sa.Table, study_id: int) -> sa.Select[Any]:
+    return (
+        sa.select(table)
+        .join(tables.optuna_trials, tables.optuna_trials.c.trial_id == table.c.trial_id)
+        .where(tables.optuna_trials.c.study_id == study_id)
+    )
+
+
+def _epochs_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[int, list[EpochRecord]]:
+    found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
+    query = _of_study(tables.epochs, study_id).order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
+    for row in connection.execute(query).mappings():
+        fields = {k: math.nan if v is None else v for k, v in row.items() if k not in ("trial_id", "seed")}
+        found[row["trial_id"]].append(EpochRecord(**fields))
+    return found
+
+
+def _events_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[int, list[StabilityEvent]]:
+    found: defaultdict[int, list[StabilityEvent]] = defaultdict(list)
+    for row in connection.execute(_of_study(tables.events, study_id).order_by(tables.events.c.id)).mappings():
+        fields = {key: value for key, value in row.items() if key not in ("id", "trial_id", "seed", "trace")}
+        found[row["trial_id"]].append(StabilityEvent(**fields, trace=tuple(row["trace"])))
+    return found
+
+
+def _record(
+    row: sa.RowMapping, epochs: list[EpochRecord], events: list[StabilityEvent]
+) -> TrialRecord:
+    content = row["content"]
+    last = epochs[-1].val_accuracy if epochs else None
+    return TrialRecord(
+        number=row["number"],
+        state=row["state"].lower(),
+        reason=row["reason"],
+        landmark=row["landmark"],
+        digest=row["digest"],
+        architecture=Architecture.from_dict(content) if content else None,
+        score=row["score"] if row["score"] is not None else last,
+        seed=row["seed"],
+        budget=row["budget"],
+        num_params=row["num_params"],
+        macs=row["macs"],
+        wall_s=row["wall_s"],
+        worker=row["worker_id"] or row["lease_worker"],
+        attempts=row["attempts"] or 0,
+        started_at=_moment(row["datetime_start"]),
+        finished_at=_moment(row["datetime_complete"]),
+        epochs=tuple(epochs),
+        events=tuple(events),
+    )
+
+
+def _moment(value: datetime | str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def study_names(url: str) -> list[str]:
+    """The names of all fusion-nas studies in a database."""
+    engine = open_engine(url)
+    with explained(url), engine.connect() as connection:
+        return list(connection.scalars(sa.select(tables.studies.c.name).order_by(tables.studies.c.study_id)))
+
+
+def open_study(url: str, name: str) -> Study:
+    """A stored study; `StorageError` or `UserError` (with the names that exist) where there is none."""
+    engine = open_engine(url)
+    with explained(url), engine.connect() as connection:
+        row = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
+    if row is None:
+        known = ", ".join(study_names(url)) or "none"
+        raise UserError(f"{redact(url)}: no study named {name!r}; studies: {known}")
+    return Study(engine, url, row)

@@ -1,0 +1,120 @@
+"""Putting back what dead workers held, so that nothing stays RUNNING for ever."""
+
+import os
+import socket
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from nas.study import tables
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+GRACE_S = 300.0
+"""A worker on another host counts as dead after this long without a sign of life."""
+UNLEASED_GRACE_S = 60.0
+"""A running trial that nobody ever leased is put back after this long."""
+
+
+@dataclass(frozen=True)
+class DeadWorker:
+    """A worker that holds trials but does not live."""
+
+    worker_id: str
+    trial_ids: tuple[int, ...]
+
+
+def process_lives(pid: int) -> bool:
+    """Whether a process of this host exists and is no zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def dead_workers(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()) -> list[DeadWorker]:
+    """Workers that hold leases and are gone: said goodbye, local without a process, or silent for too long."""
+    query = (
+        sa.select(tables.leases.c.trial_id, tables.leases.c.worker_id, tables.workers)
+        .outerjoin(tables.workers, tables.workers.c.worker_id == tables.leases.c.worker_id)
+        .where(tables.leases.c.study_id == study_id)
+    )
+    now, host = time.time(), socket.gethostname()
+    held: dict[str, list[int]] = {}
+    with storage.engine.connect() as connection:
+        for row in connection.execute(query).mappings():
+            worker_id = row[tables.leases.c.worker_id]
+            local = row["host"] == host
+            gone = (
+                worker_id in known_dead
+                or row["ended_at"] is not None
+                or (local and not process_lives(row["pid"]))
+                or (not local and now - (row["heartbeat_at"] or 0) > GRACE_S)
+            )
+            if gone:
+                held.setdefault(worker_id, []).append(row[tables.leases.c.trial_id])
+    return [DeadWorker(worker_id, tuple(trial_ids)) for worker_id, trial_ids in held.items()]
+
+
+def put_back(storage: "RDBStorage", trial_id: int, worker_id: str) -> bool:
+    """Take the lease from a worker and let the trial wait again; False where the worker no longer held it."""
+    held = (tables.leases.c.trial_id == trial_id, tables.leases.c.worker_id == worker_id)
+    with storage.engine.begin() as connection:
+        if connection.execute(sa.delete(tables.leases).where(*held)).rowcount == 0:
+            return False
+    return _wait_again(storage, trial_id)
+
+
+def _wait_again(storage: "RDBStorage", trial_id: int) -> bool:
+    try:
+        return bool(storage.set_trial_state_values(trial_id, TrialState.WAITING))
+    except UpdateFinishedTrialError:
+        return False
+
+
+def sweep(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()) -> int:
+    """Put back every trial of dead workers and every running one that nobody leased; returns how many."""
+    count = 0
+    for worker in dead_workers(storage, study_id, known_dead):
+        count += sum(put_back(storage, trial_id, worker.worker_id) for trial_id in worker.trial_ids)
+    leased = sa.select(tables.leases.c.trial_id).where(tables.leases.c.study_id == study_id)
+    optuna_trials = tables.optuna_trials.c
+    query = sa.select(optuna_trials.trial_id, optuna_trials.datetime_start).where(
+        optuna_trials.study_id == study_id,
+        optuna_trials.state == TrialState.RUNNING.name,
+        optuna_trials.trial_id.not_in(leased),
+    )
+    with storage.engine.connect() as connection:
+        unleased = connection.execute(query).all()
+    for trial_id, started in unleased:
+        age = time.time() - started.timestamp() if started else UNLEASED_GRACE_S
+        if age >= UNLEASED_GRACE_S or _nobody_works(storage, study_id):
+            count += _wait_again(storage, trial_id)
+    return count
+
+
+def _nobody_works(storage: "RDBStorage", study_id: int) -> bool:
+    query = sa.select(tables.workers.c.host, tables.workers.c.pid, tables.workers.c.heartbeat_at).where(
+        tables.workers.c.study_id == study_id, tables.workers.c.ended_at.is_(None)
+    )
+    host = socket.gethostname()
+    with storage.engine.connect() as connection:
+        open_workers = connection.execute(query).all()
+    return not any(
+        process_lives(pid) if where == host else time.time() - heartbeat_at < GRACE_S
+        for where, pid, heartbeat_at in open_workers
+    )

@@ -1,0 +1,216 @@
+"""One worker: draws trials, trains them, stores what came out, until the study is done or it is told to stop."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import Trial, TrialState
+
+from nas.architecture import Architecture
+from nas.errors import NasError
+from nas.measurement import EpochRecord, Outcome
+from nas.space.landmarks import landmark_in
+from nas.space.space import SearchSpace
+from nas.study.config import StudyConfig
+from nas.study.ledger import LeaseLost, Ledger, new_worker_id
+from nas.study.pruning import make_pruner
+from nas.study.records import Study, open_study
+from nas.study.recover import put_back, sweep
+from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
+from nas.study.storage import explained, open_storage
+from nas.training.data import open_data
+from nas.training.run import Interrupted, resolve_device, train
+
+HEARTBEAT_S = 5.0
+LANDMARK_ATTR = "landmark"
+
+
+@dataclass
+class StopFlag:
+    """Set by a signal, a lost parent or a deadline; asked at every batch."""
+
+    parent_pid: int | None = None
+    deadline: float | None = None
+    _event: threading.Event = field(default_factory=threading.Event)
+
+    def set(self) -> None:
+        """Ask the worker to put its trial back and leave."""
+        self._event.set()
+
+    def __call__(self) -> bool:
+        orphaned = self.parent_pid is not None and os.getppid() != self.parent_pid
+        late = self.deadline is not None and time.time() > self.deadline
+        return self._event.is_set() or orphaned or late
+
+
+class Worker:
+    """Trains trials of one study in this process."""
+
+    def __init__(self, url: str, name: str, *, device: str, threads: int | None, stop: StopFlag) -> None:
+        self.url = url
+        self.stop = stop
+        study: Study = open_study(url, name)
+        self.config = StudyConfig.parse(study.config, f"study {name}")
+        self.space = SearchSpace.from_dict(study.space)
+        self.training = self.config.training.model_copy(
+            update={
+                "device": str(resolve_device(device if device != "auto" else self.config.training.device)),
+                "threads": threads or self.config.training.threads,
+            }
+        )
+        self.data = open_data(self.config.data)
+        if self.data.fingerprint != study.data["fingerprint"]:
+            raise NasError(
+                f"study {name}: the data {self.config.data.source} changed since the study began "
+                f"(fingerprint {self.data.fingerprint}, was {study.data['fingerprint']}); start a study with a new name"
+            )
+        self.storage = open_storage(url)
+        self.ledger = Ledger(self.storage, study.study_id, new_worker_id())
+        self.study = optuna.load_study(
+            study_name=name,
+            storage=self.storage,
+            sampler=FusionSampler(self.space, self.config.sampler, self.config.seed, self._claim),
+            pruner=make_pruner(self.config.pruner, self.training.epochs),
+        )
+
+    def run(self, max_trials: int | None = None) -> int:
+        """Work until nothing is left, ``max_trials`` are done or the stop flag is set; returns trials done."""
+        done = 0
+        with explained(self.url):
+            self.ledger.join(self.training.device)
+            with _Heartbeat(self.ledger):
+                while (max_trials is None or done < max_trials) and not self.stop():
+                    trial = self._next_trial()
+                    if trial is None:
+                        break
+                    done += self._work_on(trial)
+            self.ledger.leave()
+        return done
+
+    def _next_trial(self) -> Trial | None:
+        """A trial of which this worker holds the lease, None where the study has no more work."""
+        while not self.stop():
+            sweep(self.storage, self.ledger.study_id)
+            target = self.ledger.target()
+            trials = self.study.get_trials(deepcopy=False)
+            planned = [t for t in trials if t.number < target]
+            if len(planned) >= target and not any(t.state == TrialState.WAITING for t in planned):
+                return None
+            trial = self.study.ask()
+            if not self.ledger.lease(trial._trial_id):
+                continue
+            if trial.number >= target:  # two workers saw the last free place: this one waits for a later resume
+                put_back(self.storage, trial._trial_id, self.ledger.worker_id)
+                return None
+            return trial
+        return None
+
+    def _work_on(self, trial: Trial) -> bool:
+        """Draw, train and store one trial; False where it was handed over to another worker."""
+        try:
+            architecture = self._architecture(trial)
+            if architecture is not None:
+                self._measure(trial, architecture)
+        except Interrupted:
+            put_back(self.storage, trial._trial_id, self.ledger.worker_id)
+            return False
+        except (LeaseLost, UpdateFinishedTrialError):
+            return False
+        self.ledger.release(trial._trial_id)
+        return True
+
+    def _claim(self, trial_id: int, architecture: Architecture) -> bool:
+        return self.ledger.own(trial_id, architecture) == trial_id
+
+    def _architecture(self, trial: Trial) -> Architecture | None:
+        """What the trial is to train; None where another trial owns it and this one has ended."""
+        name = trial.user_attrs.get(LANDMARK_ATTR)
+        trial_id = trial._trial_id
+        try:
+            suggested = suggest(trial, self.space) if name is None or self._in_space(name) else None
+        except SpaceExhausted as error:
+            self._fail(trial, str(error))
+            return None
+        architecture = self._landmark(name) if name else suggested
+        if architecture is None:
+            raise NasError(f"trial {trial.number}: nothing was drawn")
+        owner = self.ledger.own(trial_id, architecture, name)
+        if owner != trial_id:
+            number = self.storage.get_trial(owner).number
+            self._fail(trial, f"duplicate of trial {number}")
+            return None
+        return architecture
+
+    def _landmark(self, name: str) -> Architecture:
+        return landmark_in(self.space, name)
+
+    def _in_space(self, name: str) -> bool:
+        return self._landmark(name) in self.space
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        self.ledger.fail(trial._trial_id, reason)
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    def _measure(self, trial: Trial, architecture: Architecture) -> None:
+        seed, budget = self.config.seed, self.training.epochs
+        earlier = self.ledger.measured(architecture.digest, seed, budget)
+        if earlier is None:
+            self.ledger.start_attempt(trial._trial_id, seed)
+            measurement = train(
+                architecture,
+                self.data,
+                self.training,
+                seed=seed,
+                guard=self.config.guard,
+                on_epoch=self._epoch_hook(trial),
+                should_stop=self.stop,
+            )
+            self.ledger.finish(trial._trial_id, architecture.digest, measurement)
+            earlier = (measurement.outcome, measurement.score)
+        self._tell(trial, *earlier)
+
+    def _epoch_hook(self, trial: Trial) -> Callable[[EpochRecord], str | None]:
+        """Stores and reports each epoch; answers with the pruner's name where it wants to stop."""
+        is_landmark = LANDMARK_ATTR in trial.user_attrs
+        last = self.training.epochs - 1
+
+        def on_epoch(epoch: EpochRecord) -> str | None:
+            self.ledger.record_epoch(trial._trial_id, self.config.seed, epoch)
+            self.storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch, epoch.val_accuracy)
+            if is_landmark or epoch.epoch == last or not trial.should_prune():
+                return None
+            return self.config.pruner.name
+
+        return on_epoch
+
+    def _tell(self, trial: Trial, outcome: Outcome, score: float | None) -> None:
+        if outcome is Outcome.COMPLETE and score is not None:
+            self.study.tell(trial, score)
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED)
+
+
+class _Heartbeat:
+    """Signs of life from a thread of its own while the worker trains."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def _beat(self) -> None:
+        while not self._done.wait(HEARTBEAT_S):
+            self._ledger.heartbeat()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+

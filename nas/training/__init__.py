@@ -1,0 +1,1 @@
+"""Trains one architecture briefly and measures it; the only floor that knows lightning."""

@@ -1,0 +1,134 @@
+"""What a study file says about data, training and the guard. Needs no torch."""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from nas.documents import Document
+from nas.training.signals import SIGNALS, Signal
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Schedule = Literal["cosine", "constant"]
+
+SCHEMES = ("torch", "hfds", "hfids", "tfds", "wds")
+"""Prefixes of timm's create_dataset, beside folders."""
+DATA_SOURCES = {
+    "digits": "scikit-learn's 1,797 handwritten digits, 8 × 8 grey pixels",
+    "cluttered-digits": "those digits on a 24 × 24 canvas among pieces of others and noise",
+    "folder:PATH": "images in one folder a class, or in train/, val/ and test/ with such folders",
+    "torch/NAME:ROOT": "a data set of torchvision on disk: cifar10, cifar100, mnist, imagenet, …",
+    "hfds/NAME[:ROOT]": "a data set of the Hugging Face hub (needs the package datasets)",
+    "hfids/NAME[:ROOT]": "the same as a stream, read once into memory",
+    "tfds/NAME[:ROOT]": "a data set of TensorFlow Datasets, read once into memory (needs tensorflow-datasets)",
+    "wds/NAME:ROOT": "shards of WebDataset, read once into memory (needs webdataset)",
+}
+"""What a study file can name as its data, and what it is."""
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DataConfig(Document):
+    """Which images, at what size, and how they are divided."""
+
+    source: Annotated[str, Field(min_length=1)] = "digits"
+    """`digits`, `cluttered-digits`, `folder:PATH`, or a scheme of timm, as in `torch/cifar10:PATH`."""
+    image_size: Count | None = None
+    """Side of the square image in pixels; unset: as the source has it (8, 24), else 224."""
+    in_chans: Literal[1, 3] | None = None
+    """1 reads image files as grey, 3 as colour; unset: 1 for the digits, else 3."""
+    num_train: Count | None = None
+    """Training images: a fixed balanced subset, or how many `cluttered-digits` makes; unset: all, 4096."""
+    val_fraction: Fraction = 0.2
+    """Share of the images kept for validation, where the source does not come divided."""
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the images that no search ever sees, where the source does not come divided."""
+    split_seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Chooses the division."""
+    augment: bool = True
+    """Random shifts for in-memory images; timm's random crop and colour jitter for image files."""
+    flip: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Probability of a left-right flip while augmenting; unset: 0.5 for image files, 0 for digits."""
+    workers: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Processes that decode image files; in-memory data needs none."""
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        scheme, _, rest = source.partition(":") if source.startswith("folder") else source.partition("/")
+        if source not in ("digits", "cluttered-digits") and not (scheme in ("folder", *SCHEMES) and rest):
+            raise ValueError(f"unknown data source {source!r}; known: {', '.join(DATA_SOURCES)}")
+        return source
+
+    @model_validator(mode="after")
+    def _room_for_training(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            both = f"{self.val_fraction:g} + {self.test_fraction:g}"
+            raise ValueError(f"val_fraction + test_fraction must be below 1, got {both}")
+        return self
+
+
+class TrainingConfig(Document):
+    """How one candidate is trained."""
+
+    epochs: Count = 5
+    """Passes over the training images."""
+    batch_size: Count = 64
+    """Largest batch; an epoch is cut into batches of nearly equal size."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    """Peak learning rate of SGD."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Nesterov momentum; 0 switches it off."""
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """L2 penalty on weight matrices and kernels; none on norms, biases, λ and γ."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    """Epochs over which the learning rate rises linearly to its peak."""
+    schedule: Schedule = "cosine"
+    """`cosine` falls to nearly 0 at the last step, `constant` stays at the peak."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability mass that is spread over all classes in the training loss."""
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest global gradient norm; unset: no clipping."""
+    precision: Precision = "32-true"
+    """Number format of forward and backward passes."""
+    channels_last: bool = True
+    """Memory layout NHWC, faster for convolutions on CPUs and on tensor cores."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    threads: Count | None = None
+    """CPU threads of one worker; unset: torch's own choice."""
+
+
+class GuardConfig(Document):
+    """When a run counts as broken and is stopped."""
+
+    thresholds: dict[str, float | None] = {}  # noqa: RUF012 - pydantic copies it
+    """Thresholds by signal, beside the defaults; `off` or null switches a signal off."""
+
+    @field_validator("thresholds", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return {k: None if v is False else v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("thresholds")
+    @classmethod
+    def _known(cls, thresholds: dict[str, float | None]) -> dict[str, float | None]:
+        known = {signal.name: signal for signal in SIGNALS}
+        for name, threshold in thresholds.items():
+            if name not in known:
+                raise ValueError(f"unknown signal {name!r}; known: {', '.join(known)}")
+            minimum = known[name].minimum
+            if threshold is not None and not (threshold >= minimum and math.isfinite(threshold)):
+                raise ValueError(f"{name}: expected a number from {minimum:g} or off, got {threshold}")
+        return thresholds
+
+    @classmethod
+    def off(cls) -> Self:
+        """A guard that never speaks."""
+        return cls(thresholds={signal.name: None for signal in SIGNALS})
+
+    def signals(self) -> tuple[Signal, ...]:
+        """Fresh signals for one run, without those that are switched off."""
+        chosen = [(signal, self.thresholds.get(signal.name, signal.default)) for signal in SIGNALS]
+        return tuple(signal(threshold) for signal, threshold in chosen if threshold is not None)

@@ -1,0 +1,32 @@
+"""Images for a search: opened once (`open_data`) for many runs, or only described.
+
+Every source is divided into train, val and test. Training and validation loaders never hold an image
+of the test part, which only `DataSource.test_batches` reads.
+"""
+
+from nas.training.config import DataConfig
+from nas.training.data.cluttered import open_cluttered
+from nas.training.data.digits import open_digits
+from nas.training.data.images import open_images
+from nas.training.data.source import DataSource
+from nas.training.data.summary import DataSummary
+
+
+def open_data(config: DataConfig) -> DataSource:
+    """Open a data set for any number of runs in this process.
+
+    Image files are decoded once to see that they can be read; a `DataError` names the first that cannot.
+    """
+    if config.source == "digits":
+        return open_digits(config)
+    if config.source == "cluttered-digits":
+        return open_cluttered(config)
+    return open_images(config)
+
+
+def describe(config: DataConfig) -> DataSummary:
+    """Classes, sizes and fingerprint of a data set that was found to be readable."""
+    return open_data(config).summary
+
+
+__all__ = ["DataSource", "DataSummary", "describe", "open_data"]

@@ -1,0 +1,176 @@
+"""Images that fit into memory: held once as tensors, batched and augmented as whole tensors.
+
+Shapes: N images in all, B in a batch, C channels, H × W pixels.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nas.errors import DataError
+from nas.training.config import DataConfig
+from nas.training.data.source import DataSource, epoch_seed, num_batches
+from nas.training.data.summary import DataSummary, Labels, Part, check_parts, digest
+
+EVAL_BATCH = 256
+"""Validation batch, where the training batch is smaller."""
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    """Images (N, C, H, W), bytes or floats of any range, and labels (N,)."""
+
+    images: NDArray[Any]
+    labels: Labels
+
+
+class TensorBatches:
+    """Cuts a part that lies on the device into batches, gathered in one indexing operation."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        batch_size: int,
+        mean: Tensor,
+        scale: Tensor,
+        seed: int | None = None,
+        shift: int = 0,
+        flip: float = 0.0,
+    ) -> None:
+        """``images`` are (N, C, H + 2·shift, W + 2·shift); without a seed: in order, not augmented."""
+        self.images, self.labels, self.mean, self.scale = images, labels, mean, scale
+        self.batch_size, self.seed, self.shift, self.flip = batch_size, seed, shift, flip
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return num_batches(len(self.labels), self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.seed is None:
+            for images, labels in zip(
+                self.images.tensor_split(len(self)), self.labels.tensor_split(len(self)), strict=True
+            ):
+                yield self._standardised(images), labels
+        else:
+            yield from self._augmented(self.seed)
+
+    def _augmented(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled, shifted by up to ``shift`` pixels and flipped; randomness is drawn on the CPU."""
+        N, device = len(self.labels), self.labels.device
+        H, W = (side - 2 * self.shift for side in self.images.shape[2:])
+        random = torch.Generator().manual_seed(epoch_seed(seed, self.epoch))
+        order = torch.randperm(N, generator=random).to(device)
+        offsets = torch.randint(0, 2 * self.shift + 1, (2, N, 1), generator=random).to(device)
+        flipped = (torch.rand((N, 1), generator=random) < self.flip).to(device)
+        rows = offsets[0] + torch.arange(H, device=device)  # (N, H)
+        columns = torch.arange(W, device=device)
+        columns = offsets[1] + torch.where(flipped, columns.flip(0), columns)  # (N, W)
+        for index, r, c in zip(*(t.tensor_split(len(self)) for t in (order, rows, columns)), strict=True):
+            images = self.images[index[:, None, None], :, r[:, :, None], c[:, None, :]]  # (B, H, W, C)
+            yield self._standardised(images.permute(0, 3, 1, 2)), self.labels[index]
+
+    def _standardised(self, images: Tensor) -> Tensor:
+        return (images.float() - self.mean) * self.scale
+
+
+class ArrayData(DataSource):
+    """A data set in memory. ``read`` gives a part; train and val are read once, test when asked for."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        read: Callable[[Part], ArrayPart],
+        *,
+        class_names: tuple[str, ...],
+        num_test: int,
+    ) -> None:
+        self._source, self._read = config.source, read
+        parts = {part: self._checked(part, len(class_names)) for part in ("train", "val")}
+        train, val = parts["train"], parts["val"]
+        check_parts(config.source, len(train.labels), len(val.labels), len(class_names))
+        self._in_chans = config.in_chans or train.images.shape[1]
+        self._image_size = config.image_size or train.images.shape[2]
+        self._shift = self._image_size // 8 if config.augment else 0
+        self._flip = (config.flip or 0.0) if config.augment else 0.0
+        self._parts = {part: self._as_tensors(arrays) for part, arrays in parts.items()}
+        images = self._parts["train"][0].double()
+        self._mean = images.mean((0, 2, 3)).float()
+        self._scale = (1 / images.std((0, 2, 3)).clamp_min(1e-6)).float()
+        self._placed: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
+        content = (a.tobytes() for p in parts.values() for a in (np.ascontiguousarray(p.images), p.labels))
+        super().__init__(
+            DataSummary(
+                source=config.source,
+                class_names=class_names,
+                class_counts=tuple(np.bincount(train.labels, minlength=len(class_names)).tolist()),
+                in_chans=self._in_chans,
+                image_size=self._image_size,
+                num_train=len(train.labels),
+                num_val=len(val.labels),
+                num_test=num_test,
+                fingerprint=digest((f"{self._in_chans}x{self._image_size}".encode(), *content)),
+            )
+        )
+
+    def train_batches(self, *, batch_size: int, seed: int, on: torch.device) -> TensorBatches:
+        """Shuffled, shifted and flipped batches."""
+        images, labels = self._on("train", on, pad=self._shift)
+        return self._batches(
+            images, labels, batch_size=batch_size, seed=seed, shift=self._shift, flip=self._flip
+        )
+
+    def val_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
+        """The validation part in order."""
+        return self._batches(*self._on("val", on), batch_size=max(batch_size, EVAL_BATCH))
+
+    def test_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
+        """The test part in order, read now."""
+        images, labels = self._as_tensors(self._checked("test", self.num_classes))
+        return self._batches(images.to(on), labels.to(on), batch_size=max(batch_size, EVAL_BATCH))
+
+    def _batches(self, images: Tensor, labels: Tensor, **more: Any) -> TensorBatches:
+        mean, scale = (t.to(images.device)[:, None, None] for t in (self._mean, self._scale))
+        return TensorBatches(images, labels, mean=mean, scale=scale, **more)
+
+    def _on(self, part: Part, device: torch.device, pad: int = 0) -> tuple[Tensor, Tensor]:
+        """A part on a device, with a border of zeros; moved there once."""
+        if (part, device) not in self._placed:
+            images, labels = self._parts[part]
+            self._placed[part, device] = (F.pad(images, (pad,) * 4).to(device), labels.to(device))
+        return self._placed[part, device]
+
+    def _as_tensors(self, part: ArrayPart) -> tuple[Tensor, Tensor]:
+        images = torch.from_numpy(part.images)
+        if images.shape[1] != self._in_chans:
+            images = images[:, :1].repeat(1, self._in_chans, 1, 1)
+        if images.shape[2] != self._image_size:
+            size = (self._image_size, self._image_size)
+            images = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True)
+        return images, torch.from_numpy(part.labels)
+
+    def _checked(self, part: Part, num_classes: int) -> ArrayPart:
+        """Read a part; refuse values that no network can be blamed for."""
+        arrays = self._read(part)
+        where = f"{self._source}: {part} part"
+        finite = np.isfinite(arrays.images).all(axis=(1, 2, 3))
+        if not finite.all():
+            raise DataError(f"{where}: image {int(np.argmin(finite))} holds values that are not finite")
+        wrong = (arrays.labels < 0) | (arrays.labels >= num_classes)
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise DataError(
+                f"{where}: label {arrays.labels[at]} of image {at}, expected one from 0 to {num_classes - 1}"
+            )
+        return arrays

@@ -1,0 +1,96 @@
+"""What every opened data set can do. Shapes: B images of C channels, H × W pixels."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Protocol
+
+import lightning as L
+import numpy as np
+from torch import Tensor, device
+
+from nas.training.data.summary import DataSummary
+
+
+class Batches(Protocol):
+    """Batches of one part: images (B, C, H, W) as standardised floats and labels (B,), on the device."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation; the next iteration follows it."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+class DataSource(ABC):
+    """An opened data set: serves any number of runs, one after the other."""
+
+    def __init__(self, summary: DataSummary) -> None:
+        self.summary = summary
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the task."""
+        return self.summary.num_classes
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of an image."""
+        return self.summary.in_chans
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.summary.input_size
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what is trained and validated on."""
+        return self.summary.fingerprint
+
+    @abstractmethod
+    def train_batches(self, *, batch_size: int, seed: int, on: device) -> Batches:
+        """Augmented training batches; what epoch e gives is a function of (seed, e) alone."""
+
+    @abstractmethod
+    def val_batches(self, *, batch_size: int, on: device) -> Batches:
+        """Validation batches in fixed order."""
+
+    @abstractmethod
+    def test_batches(self, *, batch_size: int, on: device) -> Batches:
+        """Test batches in fixed order: for the confirmation of finished searches only."""
+
+    def run_data(self, *, batch_size: int, seed: int, on: device) -> "RunData":
+        """The loaders of one run."""
+        return RunData(self, batch_size=batch_size, seed=seed, on=on)
+
+
+class RunData(L.LightningDataModule):
+    """The loaders of one training run. No test loader is made unless it is asked for."""
+
+    def __init__(self, source: DataSource, *, batch_size: int, seed: int, on: device) -> None:
+        super().__init__()
+        self.source, self.batch_size, self.on = source, batch_size, on
+        self.train = source.train_batches(batch_size=batch_size, seed=seed, on=on)
+
+    def train_dataloader(self) -> Batches:
+        """Augmented training batches."""
+        return self.train
+
+    def val_dataloader(self) -> Batches:
+        """Validation batches."""
+        return self.source.val_batches(batch_size=self.batch_size, on=self.on)
+
+    def test_dataloader(self) -> Batches:
+        """Test batches."""
+        return self.source.test_batches(batch_size=self.batch_size, on=self.on)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A 63-bit seed for the order and augmentation of one epoch."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def num_batches(num_images: int, batch_size: int) -> int:
+    """Batches of nearly equal size, none above ``batch_size``."""
+    return -(-num_images // batch_size)

@@ -1,0 +1,339 @@
+"""`train`: one architecture, one data set, one seed, one `Measurement`."""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.fabric.utilities.warnings import disable_possible_user_warnings
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import nn
+
+from nas.architecture import Architecture
+from nas.errors import NasError, UserError
+from nas.fusion.cost import count_macs, count_params
+from nas.fusion.models import build_model
+from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
+from nas.training.checkpoint import Checkpoint, CheckpointError, generator_states, restore_generators
+from nas.training.config import GuardConfig, TrainingConfig
+from nas.training.data.source import DataSource, RunData
+from nas.training.guard import Guard
+from nas.training.module import FP16_SKIPS, CandidateModule
+from nas.training.signals import Observation
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+
+GPU_LAG = 16
+"""Steps between two looks of the guard at a GPU, each of which waits for it."""
+
+OnEpoch = Callable[[EpochRecord], str | None]
+ShouldStop = Callable[[], bool]
+
+
+class Interrupted(NasError):  # noqa: N818 - not a fault
+    """`should_stop` said yes, or the process was asked to end: the run has no result."""
+
+    exit_code = 130
+
+
+class _Broken(Exception):  # noqa: N818 - control flow: leaves lightning's loop at the step of the event
+    def __init__(self, event: StabilityEvent) -> None:
+        super().__init__(event.message)
+        self.event = event
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that a configuration names; raise a `UserError` where this machine has none such."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= available[device.type]:
+        raise UserError(
+            f"device: {name!r} asked for, but this machine has {available[device.type]} of that kind"
+        )
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def train(
+    architecture: Architecture,
+    data: DataSource,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    guard: GuardConfig | None = None,
+    on_epoch: OnEpoch | None = None,
+    should_stop: ShouldStop | None = None,
+    checkpoint: Path | None = None,
+) -> Measurement:
+    """Build and train one candidate.
+
+    On one machine the result is a function of architecture, data, configuration and ``seed``; nothing that
+    ran before in the process has a part in it. Python's, numpy's and torch's global generators are reseeded.
+
+    Args:
+        guard: thresholds of the guard; None for its defaults.
+        on_epoch: called after each epoch; a string stops the run with that reason.
+        should_stop: asked before every batch; `Interrupted` is raised as soon as it says yes.
+        checkpoint: written after each epoch. Where it exists, the run goes on from it to the same result
+            as one that was never interrupted, and ``on_epoch`` is called for the new epochs only.
+
+    Raises:
+        UserError: the architecture does not fit the data, or there is no such device.
+        Interrupted: there is no result; the checkpoint, if any, holds the finished epochs.
+        CheckpointError: ``checkpoint`` is damaged or of another run.
+    """
+    _check_fit(architecture, data)
+    started = time.perf_counter()
+    device = resolve_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    _seed_everything(seed)
+    model = build_model(architecture)
+    identity = {
+        "architecture": architecture.digest,
+        "data": data.fingerprint,
+        "training": config.model_dump(mode="json", exclude={"threads", "device"}),
+        "seed": seed,
+    }
+    resumed = _resume(checkpoint, identity)
+    run = _Run(
+        data.run_data(batch_size=config.batch_size, seed=seed, on=device),
+        config,
+        Guard(guard or GuardConfig()),
+        lag=1 if device.type == "cpu" else GPU_LAG,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+        checkpoint=checkpoint,
+        identity=identity,
+        resumed=resumed,
+        started=started,
+    )
+    costs = {"num_params": count_params(model), "macs": count_macs(model, data.input_size)}
+    outcome, reason, events = run.fit(model, device)
+    return Measurement(
+        outcome=outcome,
+        score=run.records[-1].val_accuracy if run.records else None,
+        seed=seed,
+        budget=config.epochs,
+        **costs,
+        wall_s=run.wall_s(),
+        reason=reason,
+        epochs=tuple(run.records),
+        events=events,
+    )
+
+
+def _check_fit(architecture: Architecture, data: DataSource) -> None:
+    for key in ("num_classes", "in_chans"):
+        wanted, got = getattr(data, key), getattr(architecture, key)
+        if wanted != got:
+            raise UserError(f"{key}: the architecture has {got}, but {data.summary.source} needs {wanted}")
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _resume(path: Path | None, identity: dict[str, Any]) -> Checkpoint | None:
+    """The checkpoint of this very run, where there is one."""
+    if path is None or not path.exists():
+        return None
+    found = Checkpoint.load(path)
+    different = [key for key, value in identity.items() if found.identity.get(key) != value]
+    if different:
+        raise CheckpointError(f"{path}: belongs to another run (different {', '.join(different)})")
+    return found
+
+
+class _Run(L.Callback):
+    """What happens around lightning's loop: epoch records, guard, stop requests, checkpoints."""
+
+    def __init__(
+        self,
+        loaders: RunData,
+        config: TrainingConfig,
+        guard: Guard,
+        *,
+        lag: int,
+        on_epoch: OnEpoch | None,
+        should_stop: ShouldStop | None,
+        checkpoint: Path | None,
+        identity: dict[str, Any],
+        resumed: Checkpoint | None,
+        started: float,
+    ) -> None:
+        self.loaders, self.config, self.guard, self.lag = loaders, config, guard, lag
+        self.on_epoch, self.should_stop = on_epoch, should_stop
+        self.checkpoint, self.identity, self.resumed = checkpoint, identity, resumed
+        self.started = started
+        self.records: list[EpochRecord] = list(resumed.records) if resumed else []
+        self.reason: str | None = None
+        self._losses: list[float] = []
+        self._norms: list[float] = []
+        self._skipped = 0
+        self._epoch_start = self._val_start = 0.0
+
+    def wall_s(self) -> float:
+        """Seconds spent so far, before and after an interruption."""
+        return time.perf_counter() - self.started + (self.resumed.wall_s if self.resumed else 0.0)
+
+    def fit(
+        self, model: nn.Module, device: torch.device
+    ) -> tuple[Outcome, str | None, tuple[StabilityEvent, ...]]:
+        """Run the epochs that are left."""
+        done = len(self.records)
+        if self.resumed:
+            model.load_state_dict(self.resumed.model)
+            self.guard.load_state_dict(self.resumed.guard)
+        if done == self.config.epochs:
+            return Outcome.COMPLETE, None, ()
+        if self.config.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        module = CandidateModule(
+            model,
+            self.config,
+            steps_per_epoch=len(self.loaders.train),
+            first_epoch=done,
+            optimizer_state=self.resumed.optimizer if self.resumed else None,
+        )
+        trainer = _trainer(device, self.config, epochs=self.config.epochs - done, callback=self)
+        self.loaders.train.set_epoch(done)
+        if self.resumed:
+            restore_generators(self.resumed.generators)
+            trainer.precision_plugin.load_state_dict(self.resumed.scaler)
+        try:
+            _fit(trainer, module, self.loaders)
+        except _Broken as broken:
+            return Outcome.UNSTABLE, broken.event.signal, (broken.event,)
+        return (Outcome.STOPPED if self.reason else Outcome.COMPLETE), self.reason, ()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Tell the loader which epoch comes."""
+        self.loaders.train.set_epoch(len(self.records))
+        self._losses, self._norms = [], []
+        self._epoch_start = time.perf_counter()
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Ask whether to go on."""
+        self._check_stop()
+
+    def on_validation_batch_start(self, *_: object) -> None:
+        """Ask whether to go on."""
+        self._check_stop()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:  # noqa: ARG002
+        """Let the guard look, at once on a CPU."""
+        module = _candidate(pl_module)
+        if module.pending_steps >= self.lag:
+            self._look(module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Look at the last steps of the epoch."""
+        self._look(_candidate(pl_module))
+        self._val_start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record the epoch, keep it, and ask whether it was the last."""
+        module = _candidate(pl_module)
+        val_loss, val_accuracy = module.validation_result()
+        record = EpochRecord(
+            epoch=len(self.records),
+            train_loss=sum(self._losses) / len(self._losses),
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=module.rate,
+            grad_norm=median(self._norms),
+            train_s=self._val_start - self._epoch_start,
+            val_s=time.perf_counter() - self._val_start,
+        )
+        self.records.append(record)
+        if self.checkpoint is not None:
+            self._save(self.checkpoint, trainer, module)
+        if self.on_epoch is not None and (reason := self.on_epoch(record)) is not None:
+            self.reason = reason
+            trainer.should_stop = True
+
+    def _check_stop(self) -> None:
+        if self.should_stop is not None and self.should_stop():
+            raise Interrupted("the training run was interrupted")
+
+    def _look(self, module: CandidateModule) -> None:
+        """Give the guard the steps since the last look."""
+        steps = module.drain_steps()
+        for step, (loss, norm) in enumerate(steps, start=module.step - len(steps)):
+            self._losses.append(loss)
+            if self._scaler_skips(loss, norm):
+                continue
+            self._norms.append(norm)
+            seen = Observation(epoch=len(self.records), step=step, loss=loss, grad_norm=norm)
+            if (event := self.guard.observe(seen)) is not None:
+                raise _Broken(event)
+
+    def _scaler_skips(self, loss: float, norm: float) -> bool:
+        """Whether fp16's loss scaler merely looks for its scale: it skips steps whose gradients overflow."""
+        if self.config.precision != "16-mixed" or not math.isfinite(loss) or math.isfinite(norm):
+            self._skipped = 0
+            return False
+        self._skipped += 1
+        return self._skipped <= FP16_SKIPS
+
+    def _save(self, path: Path, trainer: L.Trainer, module: CandidateModule) -> None:
+        Checkpoint(
+            identity=self.identity,
+            records=tuple(self.records),
+            model=module.model.state_dict(),
+            optimizer=trainer.optimizers[0].state_dict(),
+            scaler=trainer.precision_plugin.state_dict(),
+            guard=self.guard.state_dict(),
+            generators=generator_states(),
+            wall_s=self.wall_s(),
+        ).save(path)
+
+
+def _candidate(module: L.LightningModule) -> CandidateModule:
+    if not isinstance(module, CandidateModule):
+        raise TypeError(f"expected a CandidateModule, got {type(module).__name__}")
+    return module
+
+
+def _trainer(device: torch.device, config: TrainingConfig, *, epochs: int, callback: L.Callback) -> L.Trainer:
+    """A lightning Trainer without logger, progress bar, summary, checkpoints or sanity check."""
+    if (
+        device.type == "cpu"
+    ):  # choosing the CPU beside a GPU is meant, lightning's setting for its remark on it
+        disable_possible_user_warnings(module=r"lightning\.pytorch\.trainer\.setup")
+    return L.Trainer(
+        accelerator=device.type,
+        devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
+        precision=config.precision,
+        max_epochs=epochs,
+        callbacks=[callback],
+        barebones=True,  # our own hooks keep the metrics
+        plugins=[LightningEnvironment()],  # a worker under SLURM is one process, and keeps its signals
+    )
+
+
+def _fit(trainer: L.Trainer, module: CandidateModule, loaders: RunData) -> None:
+    """Run lightning, and give a Ctrl-C or SIGTERM its ordinary meaning back."""
+    try:
+        trainer.fit(module, datamodule=loaders)
+    except SIGTERMException:
+        raise Interrupted("the process was asked to end") from None
+    except SystemExit as exit_:
+        if isinstance(exit_.__context__, KeyboardInterrupt):  # lightning turns Ctrl-C into exit(1)
+            raise KeyboardInterrupt from None
+        raise

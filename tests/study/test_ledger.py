@@ -1,0 +1,173 @@
+"""Fencing, ownership, and putting back what dead workers held."""
+
+import os
+import subprocess
+import time
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
+from nas.space.landmarks import landmark
+from nas.space.space import SearchSpace
+from nas.study import tables
+from nas.study.ledger import LeaseLost, Ledger
+from nas.study.records import Study
+from nas.study.recover import process_lives, put_back, sweep
+
+Storage = optuna.storages.RDBStorage
+EPOCH = EpochRecord(
+    epoch=0, train_loss=1.0, val_loss=1.1, val_accuracy=0.6, learning_rate=0.1, grad_norm=2.0, train_s=0.5, val_s=0.1
+)
+EVENT = StabilityEvent(
+    signal="loss-spike", epoch=0, step=7, value=9.0, threshold=3.0, message="it rose", trace=({"step": 6, "loss": 1.0},)
+)
+
+
+def result(outcome: Outcome = Outcome.COMPLETE, **more: object) -> Measurement:
+    fields = {"score": 0.6, "seed": 0, "budget": 5, "num_params": 10, "macs": 20, "wall_s": 1.0, "epochs": (EPOCH,)}
+    return Measurement(outcome=outcome, **{**fields, **more})  # type: ignore[arg-type]
+
+
+def ask(stored: Study) -> optuna.Trial:
+    return optuna.load_study(study_name=stored.name, storage=stored.url).ask()
+
+
+def plain_of(space: SearchSpace, name: str = "plain"):  # noqa: ANN201
+    return landmark(name, backbone=space.backbone, num_classes=space.num_classes, in_chans=space.in_chans)
+
+
+def test_a_trial_is_leased_once(ledger: Ledger, storage: Storage, stored: Study) -> None:
+    other = Ledger(storage, stored.study_id, "w2")
+    assert ledger.lease(1)
+    assert not other.lease(1)
+    ledger.release(1)
+    assert other.lease(1)
+
+
+def test_an_architecture_has_one_owner(ledger: Ledger, space: SearchSpace) -> None:
+    plain = plain_of(space)
+    assert ledger.own(1, plain, "plain") == 1
+    assert ledger.own(2, plain) == 1
+    assert ledger.own(1, plain) == 1
+    assert ledger.owned(1) == plain.canonical()
+    assert ledger.owned(2) is None
+
+
+def test_results_come_back_as_records(ledger: Ledger, stored: Study, space: SearchSpace) -> None:
+    trial = ask(stored)
+    plain = plain_of(space)
+    assert ledger.lease(trial._trial_id)
+    ledger.own(trial._trial_id, plain, "plain")
+    ledger.start_attempt(trial._trial_id, 0)
+    ledger.record_epoch(trial._trial_id, 0, EPOCH)
+    ledger.finish(trial._trial_id, plain.digest, result(Outcome.UNSTABLE, reason="loss-spike", events=(EVENT,)))
+    record = stored.trial(0)
+    assert record.epochs == (EPOCH,)
+    assert record.events == (EVENT,)
+    assert (record.reason, record.score, record.attempts, record.landmark) == ("loss-spike", 0.6, 1, "plain")
+    assert record.architecture == plain
+    assert ledger.measured(plain.digest, 0, 5) == (Outcome.UNSTABLE, 0.6)
+    assert ledger.measured(plain.digest, 1, 5) is None
+
+
+def test_a_new_attempt_forgets_the_old_epochs(ledger: Ledger, stored: Study, space: SearchSpace) -> None:
+    trial = ask(stored)
+    ledger.lease(trial._trial_id)
+    ledger.own(trial._trial_id, plain_of(space))
+    for _ in range(2):
+        ledger.start_attempt(trial._trial_id, 0)
+        ledger.record_epoch(trial._trial_id, 0, EPOCH)
+    record = stored.trial(0)
+    assert (len(record.epochs), record.attempts) == (1, 2)
+
+
+def test_without_the_lease_nothing_is_written(ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace) -> None:
+    trial = ask(stored)
+    plain = plain_of(space)
+    ledger.lease(trial._trial_id)
+    ledger.own(trial._trial_id, plain)
+    assert put_back(storage, trial._trial_id, "w1")
+    other = Ledger(storage, stored.study_id, "w2")
+    assert other.lease(trial._trial_id)
+    for write in (
+        lambda: ledger.start_attempt(trial._trial_id, 0),
+        lambda: ledger.record_epoch(trial._trial_id, 0, EPOCH),
+        lambda: ledger.finish(trial._trial_id, plain.digest, result()),
+        lambda: ledger.fail(trial._trial_id, "x"),
+    ):
+        with pytest.raises(LeaseLost, match="another worker"):
+            write()
+    ledger.release(trial._trial_id)
+    assert other.holds(trial._trial_id)
+    assert stored.trial(0).epochs == ()
+
+
+def test_the_same_work_is_never_stored_twice(ledger: Ledger, stored: Study, space: SearchSpace) -> None:
+    trial = ask(stored)
+    plain = plain_of(space)
+    ledger.lease(trial._trial_id)
+    ledger.own(trial._trial_id, plain)
+    ledger.finish(trial._trial_id, plain.digest, result())
+    with pytest.raises(sa.exc.IntegrityError):
+        ledger.finish(trial._trial_id, plain.digest, result())
+
+
+def test_a_dead_local_worker_is_swept(storage: Storage, stored: Study) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    dead = Ledger(storage, stored.study_id, "dead")
+    dead.join("cpu")
+    with storage.engine.begin() as connection:
+        connection.execute(sa.update(tables.workers).values(pid=process.pid))
+    trial = ask(stored)
+    dead.lease(trial._trial_id)
+    assert sweep(storage, stored.study_id) == 0
+    process.kill()
+    process.wait()
+    assert sweep(storage, stored.study_id) == 1
+    assert storage.get_trial(trial._trial_id).state == TrialState.WAITING
+    assert not dead.holds(trial._trial_id)
+
+
+def test_a_silent_worker_elsewhere_is_swept_after_the_grace_time(storage: Storage, stored: Study) -> None:
+    far = Ledger(storage, stored.study_id, "far")
+    far.join("cpu")
+    trial = ask(stored)
+    far.lease(trial._trial_id)
+    for age, expected in ((10, 0), (1000, 1)):
+        with storage.engine.begin() as connection:
+            connection.execute(sa.update(tables.workers).values(host="elsewhere", heartbeat_at=time.time() - age))
+        assert sweep(storage, stored.study_id) == expected
+
+
+def test_a_running_trial_without_a_lease_is_swept_when_nobody_works(storage: Storage, stored: Study) -> None:
+    trial = ask(stored)
+    assert sweep(storage, stored.study_id) == 1
+    assert storage.get_trial(trial._trial_id).state == TrialState.WAITING
+
+
+def test_a_running_trial_without_a_lease_may_be_about_to_be_leased(ledger: Ledger, storage: Storage, stored: Study) -> None:
+    trial = ask(stored)
+    assert sweep(storage, stored.study_id) == 0  # ledger's worker lives
+    assert storage.get_trial(trial._trial_id).state == TrialState.RUNNING
+
+
+def test_finished_trials_stay_finished(ledger: Ledger, storage: Storage, stored: Study) -> None:
+    study = optuna.load_study(study_name=stored.name, storage=stored.url)
+    trial = study.ask()
+    ledger.lease(trial._trial_id)
+    study.tell(trial, 0.5)
+    ledger.leave()
+    assert sweep(storage, stored.study_id) == 0
+    assert storage.get_trial(trial._trial_id).state == TrialState.COMPLETE
+
+
+def test_processes() -> None:
+    assert process_lives(os.getpid())
+    process = subprocess.Popen(["true"])
+    time.sleep(0.2)  # it is a zombie now: nobody has waited for it
+    assert not process_lives(process.pid)
+    process.wait()
+    assert not process_lives(process.pid)

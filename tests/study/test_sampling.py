@@ -1,0 +1,105 @@
+"""What is drawn: seeded by place, never twice, whole before anything can prune."""
+
+from collections.abc import Callable
+
+import optuna
+import pytest
+
+from nas.architecture import Architecture
+from nas.space.space import SearchSpace
+from nas.study.sampling import FusionSampler, SpaceExhausted, make_sampler, place_seed, suggest
+
+SMALL = {
+    "schema": 1,
+    "choices": {
+        "pattern": ["none", "p1"],
+        "attention": ["se"],
+        "reduction": [16],
+        "lambda_init": [1.0],
+        "learnable": [False],
+        "gate_init": ["textbook"],
+    },
+}
+
+
+def claims() -> tuple[dict[str, int], Callable[[int, Architecture], bool]]:
+    owners: dict[str, int] = {}
+    return owners, lambda trial_id, a: owners.setdefault(a.digest, trial_id) == trial_id
+
+
+def drawn(name: str, space: SearchSpace, count: int, seed: int = 0) -> list[str]:
+    _, claim = claims()
+    study = optuna.create_study(direction="maximize", sampler=FusionSampler(space, name, seed, claim))
+    digests = []
+    for _ in range(count):
+        trial = study.ask()
+        digest = suggest(trial, space).digest
+        study.tell(trial, int(digest[:6], 16) / 16**6)
+        digests.append(digest)
+    return digests
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_no_network_twice_until_the_space_is_exhausted(name: str) -> None:
+    space = SearchSpace.from_dict(SMALL)
+    assert space.size == 16
+    assert len(set(drawn(name, space, 16))) == 16
+    with pytest.raises(SpaceExhausted, match="all 16 architectures"):
+        drawn(name, space, 17)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_the_seed_decides(name: str) -> None:
+    space = SearchSpace.load("full")
+    assert drawn(name, space, 20, seed=1) == drawn(name, space, 20, seed=1)
+    assert drawn(name, space, 20, seed=1) != drawn(name, space, 20, seed=2)
+
+
+def test_no_two_places_share_a_seed() -> None:
+    seeds = {place_seed(study, number) for study in range(4) for number in range(2000)}
+    assert len(seeds) > 4 * 2000 - 5  # 32-bit seeds may collide by chance, never by construction
+
+
+def test_tpe_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a score that rewards p1 alone, TPE finds more of it than chance does."""
+    space = SearchSpace.load("patterns")
+
+    def num_p1(name: str, seed: int) -> int:
+        _, claim = claims()
+        study = optuna.create_study(direction="maximize", sampler=FusionSampler(space, name, seed, claim))
+        total = 0
+        for number in range(60):
+            trial = study.ask()
+            score = sum(stage.pattern == "p1" for stage in suggest(trial, space).stages)
+            study.tell(trial, score)
+            total += score if number >= 30 else 0
+        return total
+
+    tpe, random = (sum(num_p1(name, seed) for seed in range(3)) for name in ("tpe", "random"))
+    assert tpe > 1.5 * random
+
+
+def test_a_trial_that_is_drawn_again_keeps_its_parameters() -> None:
+    space = SearchSpace.load("full")
+    _, claim = claims()
+    study = optuna.create_study(sampler=FusionSampler(space, "tpe", 0, claim))
+    trial = study.ask()
+    first = suggest(trial, space)
+    study._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.WAITING)
+    again = study.ask()
+    assert again.number == trial.number
+    assert suggest(again, space) == first
+
+
+def test_all_parameters_stand_in_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = SearchSpace.load("full")
+    _, claim = claims()
+    study = optuna.create_study(sampler=FusionSampler(space, "random", 0, claim))
+    trial = study.ask()
+    architecture = suggest(trial, space)
+    assert space.decode(lambda name, _: trial.params[name]) == architecture
+
+
+def test_every_name_is_a_sampler() -> None:
+    assert isinstance(make_sampler("tpe", 1), optuna.samplers.TPESampler)
+    assert isinstance(make_sampler("random", 1), optuna.samplers.RandomSampler)
