@@ -68,7 +68,7 @@ def _known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
             return []
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
         current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-    return list(getattr(current, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -6,19 +6,20 @@ Results go to standard output, progress and errors to standard error. Exit codes
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any, cast
 
-import click
 import typer
 
 from nas.cli import catalogue, export, resume, search, status, trials, worker
 from nas.cli.options import INTERRUPTED
 from nas.errors import NasError
 
+# Newer typer carries a click of its own, older typer imports click: this is the base of either's usage errors.
+_UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="nas",
     help="Find where and how attention should be fused into a timm ResNet.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -36,7 +37,8 @@ app.command("datasets")(catalogue.datasets)
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    """Find where and how attention should be fused into a timm ResNet."""
     if version:
         from nas import __version__
 
@@ -46,16 +48,15 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        result = app(args=arguments, standalone_mode=False)
+        result = app(args=given or ["--help"], standalone_mode=False)
     except NasError as error:
         return _fail(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except click.ClickException as error:
+    except _UsageProblem as problem:
+        error = cast("Any", problem)
         return _fail(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

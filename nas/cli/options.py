@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nas.errors import UserError
 from nas.study.storage import DEFAULT_URL
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a stored study.", show_default=False)]
@@ -12,9 +13,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[
     str | None, typer.Option("--workers", metavar="N|auto", help="Local worker processes; auto: one a core.")
 ]
-Devices = Annotated[
-    str, typer.Option("--devices", metavar="auto|cpu|0,1", help="Where the workers train.")
-]
+Devices = Annotated[str, typer.Option("--devices", metavar="auto|cpu|0,1", help="Where the workers train.")]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -31,7 +30,7 @@ def worker_count(text: str | None, default: int) -> int:
     if text == "auto":
         return cpu_count()
     if not text.isdigit() or int(text) < 1:
-        raise typer.BadParameter(f"--workers: expected a positive number or auto, got {text!r}")
+        raise UserError(f"--workers: expected a positive number or auto, got {text!r}")
     return int(text)
 
 
@@ -41,7 +40,7 @@ def device_name(text: str) -> str:
         return text
     if text.isdigit():
         return f"cuda:{text}"
-    raise typer.BadParameter(f"--devices: expected auto, cpu, mps or the number of a GPU, got {text!r}")
+    raise UserError(f"--devices: expected auto, cpu, mps or the number of a GPU, got {text!r}")
 
 
 def seconds(text: str | None) -> float | None:
@@ -55,5 +54,5 @@ def seconds(text: str | None) -> float | None:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"--timeout: expected a duration such as 90s, 30m or 2h, got {text!r}")
+        raise UserError(f"--timeout: expected a duration such as 90s, 30m or 2h, got {text!r}")
     return value

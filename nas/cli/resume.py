@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, Devices, Storage, StudyName, Workers, device_name, seconds, worker_count
+from nas.cli.options import (
+    DEFAULT_URL,
+    Devices,
+    Storage,
+    StudyName,
+    Workers,
+    device_name,
+    seconds,
+    worker_count,
+)
 
 
 def resume(

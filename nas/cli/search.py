@@ -66,6 +66,8 @@ def _print_plan(config: "StudyConfig", num_workers: int) -> int:
     typer.echo(f"backbone  {config.backbone.name}, {config.backbone.stem} stem")
     typer.echo(f"data      {config.data.source}")
     typer.echo(f"trials    {config.trials}, of them landmarks: {', '.join(config.landmarks)}")
-    typer.echo(f"training  {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}")
+    typer.echo(
+        f"training  {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}"
+    )
     typer.echo(f"workers   {num_workers}")
     return 0

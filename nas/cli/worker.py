@@ -8,7 +8,6 @@ import typer
 from nas.cli.options import DEFAULT_URL, INTERRUPTED, Storage, StudyName
 
 
-
 def worker(
     study_name: StudyName,
     storage: Storage = DEFAULT_URL,

@@ -79,9 +79,7 @@ class FusedBlock(nn.Module):
         self.fixed_gamma_residual = fusion.gamma_residual_init
         learned = () if not fusion.learnable else ("gamma_skip", "gamma_gap") if pattern == "p4" else ("lam",)
         for name in ("lam", "gamma_skip", "gamma_gap"):
-            self.register_parameter(
-                name, nn.Parameter(torch.empty((), **factory)) if name in learned else None
-            )
+            self.register_parameter(name, nn.Parameter(torch.empty((), **factory)) if name in learned else None)
         self.init_fusion()
 
     def init_fusion(self) -> None:

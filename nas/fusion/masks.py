@@ -1,7 +1,7 @@
 """Attention as a mask m(t) that can be mixed in by a scalar strength.
 
-Shapes: B images, C channels, H × W positions. Every module here is timm's own with its parameter names, and its
-``forward`` computes timm's m(t)⊙t. What timm lacks is t ⊙ (base + gain·m(t)): `Mask.blend` and `Mask.boost`.
+Shapes: B images, C channels, H × W positions. Every module here is timm's own with its parameter names, and
+its ``forward`` computes timm's m(t)⊙t. What timm lacks is t ⊙ (base + gain·m(t)): `Mask.blend`, `Mask.boost`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from timm.layers.cbam import CbamModule
 from timm.layers.coord_attn import CoordAttn
 from timm.layers.eca import EcaModule
 from timm.layers.squeeze_excite import SEModule
+from timm.models import register_notrace_function
 from torch import Tensor, nn
 
 from nas.architecture import AttentionName, GateInit, hidden_channels
@@ -86,8 +87,9 @@ class EcaMask(Mask, EcaModule):  # type: ignore[misc]
         return [self.conv]
 
 
+@register_notrace_function  # feature extraction warns where graphs differ in training and evaluation
 def _peak(t: Tensor, dim: int, training: bool) -> Tensor:
-    """Maximum over ``dim``, which is kept. On a CPU ``amax`` has the faster forward, ``max`` the faster backward."""
+    """Maximum over ``dim``, kept. On a CPU ``amax`` is the faster forward and ``max`` the faster backward."""
     return t.max(dim, keepdim=True)[0] if training else t.amax(dim, keepdim=True)
 
 
@@ -95,7 +97,7 @@ class CbamMask(Mask, CbamModule):  # type: ignore[misc]
     """Convolutional Block Attention Module (Woo et al. 2018, https://arxiv.org/abs/1807.06521)."""
 
     def refine(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The channel-refined tensor (B, C, H, W), and the spatial mask (B, 1, H, W) that is computed from it."""
+        """The channel-refined tensor (B, C, H, W) and the spatial mask (B, 1, H, W) computed from it."""
         mlp = self.channel
         flat = t.flatten(2)
         # fc2 is linear without a bias: one call does for both descriptors.
@@ -163,9 +165,7 @@ def create_mask(
         if norm_layer is GroupNorm:  # timm fixes batch norm here
             mask.spatial.conv.bn = GroupNorm(1, **factory)
     else:
-        mask = CoordMask(
-            channels, rd_channels=hidden_channels(channels, reduction), norm_layer=norm_layer, **common
-        )
+        mask = CoordMask(channels, rd_channels=hidden_channels(channels, reduction), norm_layer=norm_layer, **common)
     if gate_init == "open":
         mask.open_gates()
     return mask

@@ -69,13 +69,12 @@ class FusionResNet(ResNet):  # type: ignore[misc]  # timm is untyped
         in_chans: int = 3,
         **resnet_args: Any,
     ) -> None:
+        _one_of("backbone", backbone, tuple(BACKBONES))
         shape = BACKBONES[backbone]
         stem = stem or ("small" if backbone == MICRO else "imagenet")
         _one_of("stem", stem, get_args(StemName))
         _one_of("norm", norm, get_args(NormName))
         stages = parse_fusion(fusion, shape)
-        if norm == "group":
-            resnet_args["norm_layer"] = GroupNorm
         # timm gives a plain stem 64 channels and a deep one any number: build that, then replace its conv1.
         replaced = shape.stem_type == "" and (stem == "small" or shape.stem_channels != 64)  # noqa: PLR2004
         deep = {"stem_type": "deep", "stem_width": shape.stem_channels // 2}
@@ -88,6 +87,7 @@ class FusionResNet(ResNet):  # type: ignore[misc]  # timm is untyped
             base_width=shape.base_width,
             in_chans=in_chans,
             **(deep if replaced else {"stem_type": shape.stem_type, "stem_width": shape.stem_width}),
+            **({"norm_layer": GroupNorm} if norm == "group" else {}),
             **resnet_args,
         )
         self.fusion = stages
@@ -148,13 +148,9 @@ def adapt_checkpoint(state: dict[str, Tensor], model: FusionResNet) -> dict[str,
         state[stem] = own[stem]
     if model.fusion_keys().isdisjoint(state):
         state.update({key: own[key] for key in model.fusion_keys()})
-    missing = [
-        k for k in own if k not in state and not k.startswith("fc.") and not k.endswith("num_batches_tracked")
-    ]
+    missing = [k for k in own if k not in state and not k.startswith("fc.") and not k.endswith("num_batches_tracked")]
     if missing:
-        raise UserError(
-            f"pretrained: the checkpoint lacks {missing[0]} and {len(missing) - 1} more keys of this model"
-        )
+        raise UserError(f"pretrained: the checkpoint lacks {missing[0]} and {len(missing) - 1} more keys of this model")
     return state
 
 

@@ -13,9 +13,7 @@ class GroupNorm(nn.GroupNorm):
     """Group norm whose first argument is the number of channels, as timm passes it to a ``norm_layer``."""
 
     def __init__(self, num_channels: int, **factory: Any) -> None:
-        super().__init__(
-            math.gcd(num_channels, max(1, num_channels // CHANNELS_PER_GROUP)), num_channels, **factory
-        )
+        super().__init__(math.gcd(num_channels, max(1, num_channels // CHANNELS_PER_GROUP)), num_channels, **factory)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that nn.GroupNorm gives it
         """(B, C, ...) -> (B, C, ...). A group of one value gives the bias, where ``F.group_norm`` raises."""

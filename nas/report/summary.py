@@ -117,7 +117,8 @@ def duration_text(seconds: float) -> str:
 def _trial_line(label: str, record: TrialRecord, count: int) -> str:
     low, high = wilson_interval(record.score or 0.0, count)
     params = f"{record.num_params:,} parameters" if record.num_params else ""
-    return f"{label:<6} {record.score:.4f} [{low:.3f}, {high:.3f}]  trial {record.number:<4} {params:<22} {record.architecture}"
+    score = f"{label:<6} {record.score:.4f} [{low:.3f}, {high:.3f}]"
+    return f"{score}  trial {record.number:<4} {params:<22} {record.architecture}"
 
 
 def summary_text(summary: Summary) -> str:

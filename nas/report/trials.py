@@ -11,7 +11,19 @@ from rich.text import Text
 
 from nas.study.records import TrialRecord
 
-COLUMNS = ("number", "state", "score", "epochs", "landmark", "reason", "num_params", "macs", "wall_s", "worker", "digest")
+COLUMNS = (
+    "number",
+    "state",
+    "score",
+    "epochs",
+    "landmark",
+    "reason",
+    "num_params",
+    "macs",
+    "wall_s",
+    "worker",
+    "digest",
+)
 STAGES = tuple(f"stage{n}" for n in range(1, 5))
 
 

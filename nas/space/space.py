@@ -177,9 +177,7 @@ class SearchSpace:
         if self._asks_placement:
             labels = {_label(p): p for p in self._placements}
             placement = labels[str(ask("fused_stages", tuple(labels)))]
-        stages = tuple(
-            self._fusion(s, ask) if self._is_asked(s, placement) else StageFusion() for s in range(STAGES)
-        )
+        stages = tuple(self._fusion(s, ask) if self._is_asked(s, placement) else StageFusion() for s in range(STAGES))
         return Architecture(
             backbone=self.backbone,
             num_classes=self.num_classes,
@@ -201,9 +199,7 @@ class SearchSpace:
         if self._asks_placement and len(self._placements) > 1:
             first["fused_stages"] = _label(placement)
         ways = (self._ways[stage].get(fusion, []) for stage, fusion in enumerate(target.stages))
-        return next(
-            (merged for way in itertools.product(*ways) if (merged := _merged(first, *way)) is not None), None
-        )
+        return next((merged for way in itertools.product(*ways) if (merged := _merged(first, *way)) is not None), None)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """One random architecture: every question is answered with equal probability for each option."""
@@ -212,6 +208,12 @@ class SearchSpace:
     def choices(self) -> dict[str, tuple[Option, ...]]:
         """Every question that `decode` can ask, with its options."""
         return dict(self._explored[1])
+
+    def joint_choices(self) -> tuple[str, ...]:
+        """The questions that every candidate is asked, whatever the other answers."""
+        always = ("norm", "fused_stages") if self._asks_placement else ("norm",)
+        patterns = () if self._asks_placement else tuple(f"stage{n}.pattern" for n in range(1, STAGES + 1))
+        return tuple(name for name in (*always, *patterns) if name in self._explored[1])
 
     def __contains__(self, architecture: object) -> bool:
         return isinstance(architecture, Architecture) and self.encode(architecture) is not None
@@ -252,9 +254,7 @@ class SearchSpace:
     @cached_property
     def _placements(self) -> tuple[tuple[bool, ...], ...]:
         """Those that satisfy ``fused_stages``."""
-        return tuple(
-            p for p in self._possible_placements if self.fused_stages.min <= sum(p) <= self.fused_stages.max
-        )
+        return tuple(p for p in self._possible_placements if self.fused_stages.min <= sum(p) <= self.fused_stages.max)
 
     @property
     def _asks_placement(self) -> bool:
@@ -281,9 +281,7 @@ class SearchSpace:
         where = "all" if field in self.uniform else f"stage{stage + 1}"
         return choose(f"{where}.{field}{suffix}", options)
 
-    def _options(
-        self, stage: int, field: FieldName, known: Mapping[str, Any]
-    ) -> tuple[tuple[Option, ...], str]:
+    def _options(self, stage: int, field: FieldName, known: Mapping[str, Any]) -> tuple[tuple[Option, ...], str]:
         """The options of a field beside the fields that are known, and the suffix of the question's name."""
         choices = self.stages[stage]
         if field == "pattern":
@@ -310,9 +308,7 @@ class SearchSpace:
             together = drawn if "reduction" in self.uniform else [place]
             spellings: dict[tuple[int, ...], int] = {}
             for reduction in self.stages[place[0]].reduction:
-                spellings.setdefault(
-                    tuple(self._canonical_reduction(p, reduction) for p in together), reduction
-                )
+                spellings.setdefault(tuple(self._canonical_reduction(p, reduction) for p in together), reduction)
             kept[place] = tuple(spellings.values())
         return kept
 

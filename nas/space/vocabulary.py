@@ -95,11 +95,7 @@ class StageChoices(Document):
     @property
     def has_constant_zero(self) -> bool:
         """Whether the options hold a λ that is fixed at 0, which is the plain block."""
-        return (
-            0 in self.lambda_init
-            and False in self.learnable
-            and not _LAMBDA_PATTERNS.isdisjoint(self.pattern)
-        )
+        return 0 in self.lambda_init and False in self.learnable and not _LAMBDA_PATTERNS.isdisjoint(self.pattern)
 
     @property
     def drawn_patterns(self) -> tuple[PatternName, ...]:

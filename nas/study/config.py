@@ -13,7 +13,6 @@ from nas.space.files import find_file
 from nas.space.landmarks import LANDMARKS
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 
-SCHEMA = 1
 RUNTIME_KEYS = ("trials", "workers", "timeout_s")
 """What may change when a stored study goes on; everything else decides what a score means."""
 _COMPARED_ELSEWHERE = ("space",)
@@ -37,7 +36,7 @@ class PrunerConfig(Document):
 class StudyConfig(Document):
     """One study, as a study file gives it."""
 
-    schema_: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
+    schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     """Format of the file; 1."""
     name: Annotated[str, Field(min_length=1, max_length=256)]
     """Name of the study in the database."""

@@ -21,14 +21,22 @@ from nas.space.space import SearchSpace
 from nas.study import tables
 from nas.study.config import StudyConfig
 from nas.study.records import Study, open_study
-from nas.study.storage import explained, open_engine, open_storage, sqlite_path
+from nas.study.storage import creation_lock, explained, open_engine, open_storage, sqlite_path
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-
     from nas.training.data import DataSummary
 
-PACKAGES = ("fusion-nas", "torch", "torchvision", "timm", "lightning", "optuna", "sqlalchemy", "numpy", "scikit-learn")
+PACKAGES = (
+    "fusion-nas",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "optuna",
+    "sqlalchemy",
+    "numpy",
+    "scikit-learn",
+)
 HAND_BACK_S = 1.5
 """Time that workers have to put their trials back after Ctrl-C."""
 
@@ -64,7 +72,9 @@ def check_same(config: StudyConfig, study: Study) -> None:
         backbone=config.backbone, num_classes=stored.num_classes, in_chans=stored.in_chans
     )
     if given.digest != stored.digest:
-        differences.append(f"space: stored {stored.name!r} with digest {stored.digest}, given {given.name!r} with {given.digest}")
+        differences.append(
+            f"space: stored {stored.name!r} with digest {stored.digest}, given {given.name!r} with {given.digest}"
+        )
     if differences:
         shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")  # noqa: PLR2004
         raise UserError(
@@ -73,20 +83,18 @@ def check_same(config: StudyConfig, study: Study) -> None:
         )
 
 
-def create_study(
-    config: StudyConfig, text: str, url: str, describe: Callable[[StudyConfig], "DataSummary"]
-) -> Study:
+def create_study(config: StudyConfig, text: str, url: str, describe: Callable[[StudyConfig], "DataSummary"]) -> Study:
     """Store a new study with its landmarks waiting; safe against a second launcher and a crash in between."""
     import optuna
 
     space = SearchSpace.load(config.space)
     summary = describe(config)
     space = space.on(backbone=config.backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
-    storage = open_storage(url, create=True)
-    with explained(url):
-        study = optuna.create_study(
-            study_name=config.name, storage=storage, direction="maximize", load_if_exists=True
-        )
+    with creation_lock(url), explained(url):
+        if (stored := stored_study(url, config.name)) is not None:  # another launcher was faster
+            return stored
+        storage = open_storage(url, create=True)
+        study = optuna.create_study(study_name=config.name, storage=storage, direction="maximize", load_if_exists=True)
         _enqueue_landmarks(study, config, space)
         row = {
             "study_id": study._study_id,
@@ -99,7 +107,8 @@ def create_study(
             "data": asdict(summary),
             "provenance": provenance(),
         }
-        _insert_study(storage, row)
+        with storage.engine.begin() as connection:
+            connection.execute(sa.insert(tables.studies).values(row))
     return open_study(url, config.name)
 
 
@@ -114,14 +123,6 @@ def _enqueue_landmarks(study: Any, config: StudyConfig, space: SearchSpace) -> N
         if name not in waiting:
             params = space.encode(landmark_in(space, name)) or {}
             study.enqueue_trial(params, user_attrs={"landmark": name})
-
-
-def _insert_study(storage: "RDBStorage", row: dict[str, Any]) -> None:
-    try:
-        with storage.engine.begin() as connection:
-            connection.execute(sa.insert(tables.studies).values(row))
-    except sa.exc.IntegrityError:
-        return  # another launcher stored the same study in this moment
 
 
 def provenance() -> dict[str, Any]:
@@ -177,7 +178,7 @@ class LocalWorkers:
     def __enter__(self) -> "LocalWorkers":
         threads = max(1, cpu_count() // self.count)
         for _ in range(self.count):
-            log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+            log = tempfile.TemporaryFile()
             command = [sys.executable, "-m", "nas", "worker", self.name, "--storage", self.url]
             command += ["--parent", str(os.getpid()), "--threads", str(threads), "--device", self.device]
             if self.deadline is not None:

@@ -152,9 +152,7 @@ class Ledger:
                 sa.update(tables.trials).where(mine).values(attempts=tables.trials.c.attempts + 1, reason=None)
             )
             for table in (tables.epochs, tables.events):
-                connection.execute(
-                    sa.delete(table).where(table.c.trial_id == trial_id, table.c.seed == seed)
-                )
+                connection.execute(sa.delete(table).where(table.c.trial_id == trial_id, table.c.seed == seed))
 
     def record_epoch(self, trial_id: int, seed: int, epoch: EpochRecord) -> None:
         """Store one epoch."""
@@ -185,9 +183,7 @@ class Ledger:
             connection.execute(sa.insert(tables.measurements).values(row))
             self._set_reason(connection, trial_id, measurement.reason)
             for event in measurement.events:
-                connection.execute(
-                    sa.insert(tables.events).values(_event_row(trial_id, measurement.seed, event))
-                )
+                connection.execute(sa.insert(tables.events).values(_event_row(trial_id, measurement.seed, event)))
 
     def fail(self, trial_id: int, reason: str) -> None:
         """Store why a trial failed."""

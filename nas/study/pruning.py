@@ -10,9 +10,7 @@ def make_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
     if config.name == "median":
         return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_epochs)
     if config.name == "asha":
-        return SuccessiveHalvingPruner(
-            min_resource=config.min_epochs, reduction_factor=config.reduction_factor
-        )
+        return SuccessiveHalvingPruner(min_resource=config.min_epochs, reduction_factor=config.reduction_factor)
     if config.name == "hyperband":
         return HyperbandPruner(
             min_resource=config.min_epochs, max_resource=epochs, reduction_factor=config.reduction_factor

@@ -198,10 +198,7 @@ def _trials_query(study_id: int) -> sa.Select[Any]:
             ours.c.reason,
             tables.architectures.c.content,
             tables.leases.c.worker_id.label("lease_worker"),
-            *(
-                measured.c[name]
-                for name in ("seed", "budget", "score", "num_params", "macs", "wall_s", "worker_id")
-            ),
+            *(measured.c[name] for name in ("seed", "budget", "score", "num_params", "macs", "wall_s", "worker_id")),
         )
         .select_from(optuna_trials)
         .outerjoin(ours, ours.c.trial_id == optuna_trials.c.trial_id)
@@ -226,7 +223,9 @@ def _epochs_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[in
     found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
     query = _of_study(tables.epochs, study_id).order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
     for row in connection.execute(query).mappings():
-        fields = {k: math.nan if v is None else v for k, v in row.items() if k not in ("trial_id", "seed")}
+        fields: dict[str, Any] = {
+            k: math.nan if v is None else v for k, v in row.items() if k not in ("trial_id", "seed")
+        }
         found[row["trial_id"]].append(EpochRecord(**fields))
     return found
 
@@ -239,9 +238,7 @@ def _events_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[in
     return found
 
 
-def _record(
-    row: sa.RowMapping, epochs: list[EpochRecord], events: list[StabilityEvent]
-) -> TrialRecord:
+def _record(row: sa.RowMapping, epochs: list[EpochRecord], events: list[StabilityEvent]) -> TrialRecord:
     content = row["content"]
     last = epochs[-1].val_accuracy if epochs else None
     return TrialRecord(
@@ -285,4 +282,4 @@ def open_study(url: str, name: str) -> Study:
     if row is None:
         known = ", ".join(study_names(url)) or "none"
         raise UserError(f"{redact(url)}: no study named {name!r}; studies: {known}")
-    return Study(engine, url, row)
+    return Study(engine, url, dict(row))

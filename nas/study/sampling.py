@@ -1,7 +1,7 @@
 """Drawing architectures: Optuna's samplers, seeded by the trial's place in the study, never twice the same network."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -37,9 +37,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
     """One of Optuna's samplers by the name that a study file gives."""
     if name == "random":
         return RandomSampler(seed=seed)
-    return TPESampler(
-        seed=seed, multivariate=True, group=True, constant_liar=True, warn_independent_sampling=False
-    )
+    return TPESampler(seed=seed)
 
 
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
@@ -49,7 +47,11 @@ def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
 
 def suggest(trial: "Trial", space: SearchSpace) -> Architecture:
     """The architecture of a trial: all its parameters are suggested here, before anything can prune."""
-    return space.decode(lambda name, options: trial.suggest_categorical(name, list(options)))
+
+    def choose(name: str, options: Sequence[Option]) -> Option:
+        return cast("Option", trial.suggest_categorical(name, list(options)))
+
+    return space.decode(choose)
 
 
 class FusionSampler(BaseSampler):
@@ -61,6 +63,7 @@ class FusionSampler(BaseSampler):
         self._seed = seed
         self._claim = claim
         self._distributions: dict[str, BaseDistribution] = dict(distributions(space))
+        self._joint = {name: self._distributions[name] for name in space.joint_choices()}
         self._inner: BaseSampler = make_sampler(name, seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -82,15 +85,19 @@ class FusionSampler(BaseSampler):
         return self._draw_unseen(trial)
 
     def _draw(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, Option], Architecture]:
-        joint = self._inner.infer_relative_search_space(study, trial)
-        drawn = self._inner.sample_relative(study, trial, joint)
+        """What every candidate is asked is drawn jointly, the rest one after the other.
+
+        Optuna's own joint space would shrink to nothing at the first landmark that lies outside the space.
+        """
+        joint = self._inner.sample_relative(study, trial, self._joint)
         params: dict[str, Option] = {}
 
-        def choose(name: str, options: Sequence[Option]) -> Option:
-            if name in drawn:
-                params[name] = drawn[name]
-            else:
-                params[name] = self._inner.sample_independent(study, trial, name, self._distributions[name])
+        def choose(name: str, options: Sequence[Option]) -> Option:  # noqa: ARG001 - the distribution has them
+            distribution = self._distributions[name]
+            drawn = joint if name in joint else self._inner.sample_relative(study, trial, {name: distribution})
+            params[name] = (
+                drawn[name] if name in drawn else self._inner.sample_independent(study, trial, name, distribution)
+            )
             return params[name]
 
         return params, self._space.decode(choose)
@@ -107,7 +114,7 @@ class FusionSampler(BaseSampler):
                 return self._encoded(architecture)
         raise SpaceExhausted(f"all {self._space.size} architectures of the space {self._space.name} are taken")
 
-    def _encoded(self, architecture: Architecture) -> Mapping[str, Option] | dict[str, Any]:
+    def _encoded(self, architecture: Architecture) -> dict[str, Any]:
         return dict(self._space.encode(architecture) or {})
 
     def sample_independent(
@@ -116,8 +123,6 @@ class FusionSampler(BaseSampler):
         """Never needed for a whole candidate; Optuna asks for it where a parameter is unknown."""
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Let the inner sampler note the result."""
         self._inner.after_trial(study, trial, state, values)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "sqlite:///studies/nas.db"
 BUSY_TIMEOUT_S = 60
+CREATION_LOCK = 0x6E6173
+"""Number of PostgreSQL's advisory lock: `nas` in ASCII."""
 
 
 def redact(url: str) -> str:
@@ -137,22 +139,45 @@ def _check_schema(engine: sa.Engine, url: str) -> None:
 
 def open_storage(url: str, *, create: bool = False) -> "RDBStorage":
     """Optuna's storage with a tuned engine and our tables; ``create`` makes what is missing."""
-    path = sqlite_path(url)
     if not create:
         open_engine(url).dispose()
         return _connect(url)
-    if path is None:
-        return _create(url)
-    if path.is_file():
-        _check_writable_database(path, url)
+    path = sqlite_path(url)
+    if path is not None:
+        if path.is_file():
+            _check_writable_database(path, url)
+        _make_folder(path, url)
+    storage = _connect(url)
+    with explained(url), storage.engine.begin() as connection:
+        tables.metadata.create_all(connection)
+        if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
+            connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+    _check_schema(storage.engine, url)
+    return storage
+
+
+@contextmanager
+def creation_lock(url: str) -> Iterator[None]:
+    """One launcher at a time makes tables and studies: a lock file beside SQLite, an advisory lock in PostgreSQL."""
+    path = sqlite_path(url)
+    if path is not None:
+        _make_folder(path, url)
+        with FileLock(f"{path}-lock"):
+            yield
+        return
+    engine = sa.create_engine(_parse(url), poolclass=sa.NullPool)
+    with explained(url), engine.connect() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_lock(CREATION_LOCK)))
+        yield
+
+
+def _make_folder(path: Path, url: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{redact(url)}: the folder cannot be made: {error.strerror}") from None
     if not os.access(path.parent, os.W_OK):
         raise StorageError(f"{redact(url)}: the folder {path.parent} is not writable")
-    with FileLock(f"{path}-lock"):
-        return _create(url)
 
 
 def _check_writable_database(path: Path, url: str) -> None:
@@ -174,14 +199,4 @@ def _connect(url: str) -> "RDBStorage":
     with explained(url):
         storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_kwargs(url))
     _tune(storage.engine)
-    return storage
-
-
-def _create(url: str) -> "RDBStorage":
-    storage = _connect(url)
-    with explained(url), storage.engine.begin() as connection:
-        tables.metadata.create_all(connection)
-        if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
-            connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-    _check_schema(storage.engine, url)
     return storage

@@ -212,5 +212,3 @@ class _Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-
-

@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def generator_states() -> dict[str, Any]:
     """The global generators of python, numpy and torch, as values that `torch.load` takes safely."""
-    numpy: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]  # no tuple then
+    numpy: dict[str, Any] = np.random.get_state(legacy=False)
     version, internal, gauss_next = random.getstate()
     return {
         "torch": torch.get_rng_state(),

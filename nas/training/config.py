@@ -20,7 +20,7 @@ DATA_SOURCES = {
     "torch/NAME:ROOT": "a data set of torchvision on disk: cifar10, cifar100, mnist, imagenet, …",
     "hfds/NAME[:ROOT]": "a data set of the Hugging Face hub (needs the package datasets)",
     "hfids/NAME[:ROOT]": "the same as a stream, read once into memory",
-    "tfds/NAME[:ROOT]": "a data set of TensorFlow Datasets, read once into memory (needs tensorflow-datasets)",
+    "tfds/NAME[:ROOT]": "a data set of TensorFlow Datasets, read once into memory (needs its package)",
     "wds/NAME:ROOT": "shards of WebDataset, read once into memory (needs webdataset)",
 }
 """What a study file can name as its data, and what it is."""
@@ -47,7 +47,7 @@ class DataConfig(Document):
     split_seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Chooses the division."""
     augment: bool = True
-    """Random shifts for in-memory images; timm's random crop and colour jitter for image files."""
+    """Random shifts for in-memory images from 16 pixels on; timm's random crop and colour jitter for image files."""
     flip: Annotated[float, Field(ge=0, le=1)] | None = None
     """Probability of a left-right flip while augmenting; unset: 0.5 for image files, 0 for digits."""
     workers: Annotated[int, Field(ge=0, strict=True)] = 0

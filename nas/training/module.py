@@ -84,13 +84,13 @@ class CandidateModule(L.LightningModule):
             optimizer.load_state_dict(self._optimizer_state)
         return optimizer
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - lightning's signature
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate of this step."""
         self.rate = learning_rate(self.step, steps_per_epoch=self.steps_per_epoch, config=self.config)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.rate
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - lightning's signature
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy of one batch."""
         images, labels = batch
         loss = F.cross_entropy(self(images).float(), labels, label_smoothing=self.config.label_smoothing)
@@ -99,9 +99,7 @@ class CandidateModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Remember loss and gradient norm of this step, and clip the gradients where that is asked for."""
-        gradients = [
-            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-        ]
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.config.clip_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters(), self.config.clip_grad_norm, norm)
@@ -112,9 +110,7 @@ class CandidateModule(L.LightningModule):
         """(loss, gradient norm) of the steps since the last call: one transfer from the device."""
         if not self._steps:
             return []
-        values = torch.stack(
-            [torch.stack((loss, norm.to(loss.dtype))) for loss, norm in self._steps]
-        ).tolist()
+        values = torch.stack([torch.stack((loss, norm.to(loss.dtype))) for loss, norm in self._steps]).tolist()
         self._steps.clear()
         return [(loss, norm) for loss, norm in values]
 
@@ -129,7 +125,7 @@ class CandidateModule(L.LightningModule):
         self.val_correct = torch.zeros((), device=self.device, dtype=torch.int64)
         self._val_seen = 0
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - lightning's signature
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the sums."""
         images, labels = batch
         logits = self(images).float()

@@ -12,8 +12,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
-from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
@@ -39,13 +39,13 @@ OnEpoch = Callable[[EpochRecord], str | None]
 ShouldStop = Callable[[], bool]
 
 
-class Interrupted(NasError):  # noqa: N818 - not a fault
+class Interrupted(NasError):
     """`should_stop` said yes, or the process was asked to end: the run has no result."""
 
     exit_code = 130
 
 
-class _Broken(Exception):  # noqa: N818 - control flow: leaves lightning's loop at the step of the event
+class _Broken(Exception):
     def __init__(self, event: StabilityEvent) -> None:
         super().__init__(event.message)
         self.event = event
@@ -60,9 +60,7 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= available[device.type]:
-        raise UserError(
-            f"device: {name!r} asked for, but this machine has {available[device.type]} of that kind"
-        )
+        raise UserError(f"device: {name!r} asked for, but this machine has {available[device.type]} of that kind")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
@@ -191,9 +189,7 @@ class _Run(L.Callback):
         """Seconds spent so far, before and after an interruption."""
         return time.perf_counter() - self.started + (self.resumed.wall_s if self.resumed else 0.0)
 
-    def fit(
-        self, model: nn.Module, device: torch.device
-    ) -> tuple[Outcome, str | None, tuple[StabilityEvent, ...]]:
+    def fit(self, model: nn.Module, device: torch.device) -> tuple[Outcome, str | None, tuple[StabilityEvent, ...]]:
         """Run the epochs that are left."""
         done = len(self.records)
         if self.resumed:
@@ -221,7 +217,7 @@ class _Run(L.Callback):
             return Outcome.UNSTABLE, broken.event.signal, (broken.event,)
         return (Outcome.STOPPED if self.reason else Outcome.COMPLETE), self.reason, ()
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell the loader which epoch comes."""
         self.loaders.train.set_epoch(len(self.records))
         self._losses, self._norms = [], []
@@ -235,13 +231,13 @@ class _Run(L.Callback):
         """Ask whether to go on."""
         self._check_stop()
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
         """Let the guard look, at once on a CPU."""
         module = _candidate(pl_module)
         if module.pending_steps >= self.lag:
             self._look(module)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the last steps of the epoch."""
         self._look(_candidate(pl_module))
         self._val_start = time.perf_counter()
@@ -312,9 +308,7 @@ def _candidate(module: L.LightningModule) -> CandidateModule:
 
 def _trainer(device: torch.device, config: TrainingConfig, *, epochs: int, callback: L.Callback) -> L.Trainer:
     """A lightning Trainer without logger, progress bar, summary, checkpoints or sanity check."""
-    if (
-        device.type == "cpu"
-    ):  # choosing the CPU beside a GPU is meant, lightning's setting for its remark on it
+    if device.type == "cpu":  # choosing the CPU beside a GPU is meant, lightning's setting for its remark on it
         disable_possible_user_warnings(module=r"lightning\.pytorch\.trainer\.setup")
     return L.Trainer(
         accelerator=device.type,

@@ -91,9 +91,7 @@ class NonFinite(Signal):
         self.in_a_row += 1
         if self.in_a_row < self.threshold:
             return None
-        what, value = (
-            ("loss", seen.loss) if not math.isfinite(seen.loss) else ("gradient norm", seen.grad_norm)
-        )
+        what, value = ("loss", seen.loss) if not math.isfinite(seen.loss) else ("gradient norm", seen.grad_norm)
         return Alarm(value=value, message=f"{what} is {value}")
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,13 +129,9 @@ class LossSpike(Signal):
         limit = max(self.threshold * self.average, self.start)
         if self.steps >= self.memory and seen.loss > limit:
             ratio = seen.loss / self.average if self.average > 0 else math.inf
-            return Alarm(
-                value=ratio, message=f"loss {seen.loss:.4g} is {ratio:.3g} × its average {self.average:.4g}"
-            )
+            return Alarm(value=ratio, message=f"loss {seen.loss:.4g} is {ratio:.3g} × its average {self.average:.4g}")
         self.steps += 1
-        weight = 1 / min(
-            self.steps, self.memory
-        )  # the plain mean at first, so that nothing is biased to zero
+        weight = 1 / min(self.steps, self.memory)  # the plain mean at first, so that nothing is biased to zero
         self.average += weight * (seen.loss - self.average)
         if self.steps <= self.memory:
             self.start = max(self.start, self.average)

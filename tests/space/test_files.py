@@ -22,9 +22,7 @@ def test_every_shipped_space_loads_and_says_what_it_is(name: str) -> None:
     assert SearchSpace.load(shipped_folder("search_spaces") / f"{name}.yaml") == space
 
 
-def test_an_installed_package_finds_the_files_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_package_finds_the_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "nas"
     folder = package / "shipped" / "studies"
     folder.mkdir(parents=True)

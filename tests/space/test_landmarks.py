@@ -39,9 +39,7 @@ def test_each_has_one_line_that_describes_it() -> None:
 def test_textbook_landmarks_have_one_fusion_in_all_stages(name: str, pattern: str, attention: str) -> None:
     made = landmark(name, backbone=Backbone(name="resnet50"), num_classes=10, in_chans=3)
     expected = {"pattern": pattern, "attention": attention, "reduction": 16, "lambda_init": 1.0}
-    assert [stage.to_dict() for stage in made.stages] == [
-        expected | {"learnable": False, "gate_init": "textbook"}
-    ] * 4
+    assert [stage.to_dict() for stage in made.stages] == [expected | {"learnable": False, "gate_init": "textbook"}] * 4
 
 
 def test_plain_has_no_attention() -> None:

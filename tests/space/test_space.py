@@ -59,8 +59,8 @@ def spelling(architecture: Architecture) -> tuple[Any, ...]:
     return canonical.norm, tuple(str(stage.to_dict()) for stage in canonical.stages)
 
 
-def some(options: list[Any], most: int = 2) -> st.SearchStrategy[list[Any]]:
-    return st.lists(st.sampled_from(options), min_size=1, max_size=most, unique=True)
+def some(options: list[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(options), min_size=1, max_size=2, unique=True)
 
 
 VARIED = (
@@ -72,13 +72,14 @@ VARIED = (
     "learnable",
     "gate_init",
 )
+ALWAYS_SHAREABLE = tuple(field for field in VARIED if field not in ("learnable", "lambda_init"))
 
 
 @st.composite
 def contents(draw: st.DrawFn) -> dict[str, Any]:
-    """Small spaces: few options for three fields, patterns for two stages of their own."""
+    """Small spaces: one or two options a field, patterns of their own for two stages."""
     choices: dict[str, list[Any]] = {
-        "pattern": draw(some(["none", "p1", "p3", "p4"])),
+        "pattern": ["none", *draw(some(["p1", "p3", "p4"]))],
         "attention": ["se"],
         "skip_attention": ["eca"],
         "reduction": [16],
@@ -97,22 +98,24 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
         "learnable": [False, True],
         "gate_init": ["textbook", "open"],
     }
-    varied = draw(st.lists(st.sampled_from(VARIED), max_size=3, unique=True))
+    varied = draw(st.lists(st.sampled_from(VARIED), min_size=2, max_size=4, unique=True))
     choices.update({field: draw(some(options[field])) for field in varied})
-    uniform = draw(
-        st.lists(st.sampled_from([f for f in VARIED if f not in ("learnable", "lambda_init")]), unique=True)
-    )
+    shareable = [field for field in VARIED if 0.0 not in choices["lambda_init"] or field in ALWAYS_SHAREABLE]
+    uniform = draw(st.lists(st.sampled_from(shareable), max_size=3, unique=True))
     lowest = draw(st.integers(0, 2))
+    unlimited = draw(st.booleans())
     return {
         "norm": draw(some(["batch", "group"])),
         "choices": choices,
         "stages": {
-            1: {"pattern": draw(some(["none", "p1", "p2"], most=1))},
+            1: {"pattern": [draw(st.sampled_from(["none", "p1", "p2"]))]},
             3: {"pattern": ["none", draw(st.sampled_from(["p1", "p2", "p3", "p4"]))]},
         },
         "constraints": {
             "uniform": uniform,
-            "fused_stages": {"min": lowest, "max": draw(st.integers(max(lowest, 1), 4))},
+            "fused_stages": {"min": 0, "max": 4}
+            if unlimited
+            else {"min": lowest, "max": draw(st.integers(max(lowest, 1), 4))},
         },
     }
 
@@ -143,9 +146,7 @@ def test_it_holds_exactly_what_enumeration_finds(content: dict[str, Any], backbo
 
 @settings(max_examples=40, deadline=None)
 @given(content=contents(), backbone=st.sampled_from(BACKBONES), seed=st.integers(0, 2**32))
-def test_a_sample_is_drawn_from_fixed_questions(
-    content: dict[str, Any], backbone: Backbone, seed: int
-) -> None:
+def test_a_sample_is_drawn_from_fixed_questions(content: dict[str, Any], backbone: Backbone, seed: int) -> None:
     expected = brute_force(content, backbone)
     if not expected:
         return
@@ -192,9 +193,7 @@ def test_size_of_the_full_space_is_the_product_of_its_stages() -> None:
 
 def test_samples_repeat_with_the_seed_and_differ_without() -> None:
     full = SearchSpace.load("full")
-    first, again, other = (
-        [full.sample(np.random.default_rng(s)).digest for s in seeds] for seeds in ([1], [1], [2])
-    )
+    first, again, other = ([full.sample(np.random.default_rng(s)).digest for s in seeds] for seeds in ([1], [1], [2]))
     assert first == again != other
     rng = np.random.default_rng(0)
     assert len({full.sample(rng).digest for _ in range(50)}) > 45
@@ -306,9 +305,7 @@ def test_only_what_changes_the_network_is_asked() -> None:
     assert asked(pattern="p1", attention="eca") == branch
     assert asked(pattern="p2", attention="cbam") == branch | {"reduction"}
     assert asked(pattern="p4", attention="eca", learnable=False, gamma_skip_init=0.0) == dual
-    assert asked(pattern="p4", attention="eca", learnable=False, gamma_skip_init=0.05) == dual | {
-        "skip_attention"
-    }
+    assert asked(pattern="p4", attention="eca", learnable=False, gamma_skip_init=0.05) == dual | {"skip_attention"}
     assert asked(pattern="p4", attention="eca", learnable=True, skip_attention="se") == dual | {
         "skip_attention",
         "reduction",
@@ -458,9 +455,7 @@ def test_extends_inherits_and_overrides(tmp_path: Path) -> None:
 def test_extends_takes_shipped_names_and_paths_from_the_file(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     write(tmp_path, "mine.yaml", "{schema: 1, extends: full, choices: {attention: [eca]}}")
-    path = write(
-        tmp_path / "deep", "cut.yaml", "{schema: 1, extends: ../mine.yaml, choices: {pattern: [none, p1]}}"
-    )
+    path = write(tmp_path / "deep", "cut.yaml", "{schema: 1, extends: ../mine.yaml, choices: {pattern: [none, p1]}}")
     assert SearchSpace.load(path).size == (1 + 3 * 2 * 2) ** 4
     assert SearchSpace.load("deep/cut.yaml", relative_to=tmp_path) == SearchSpace.load(path)
 

@@ -13,7 +13,6 @@ from nas.study.records import Study
 from nas.study.storage import open_storage
 from nas.training.data.summary import DataSummary
 
-
 SUMMARY = DataSummary(
     source="digits",
     class_names=tuple("0123456789"),

@@ -31,7 +31,7 @@ def test_a_second_launcher_joins(stored: Study, config: StudyConfig) -> None:
 
 def test_eight_launchers_at_once_make_one_study(config: StudyConfig, url: str) -> None:
     with ThreadPoolExecutor(8) as pool:
-        jobs = [pool.submit(create_study, config, "", url, lambda _: FakeSummary()) for _ in range(8)]  # type: ignore[arg-type,return-value]
+        jobs = [pool.submit(create_study, config, "", url, lambda _: SUMMARY) for _ in range(8)]
         ids = {job.result().study_id for job in jobs}
     assert len(ids) == 1
     names = [t.landmark or "" for t in open_study(url, "s").trials()]

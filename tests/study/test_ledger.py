@@ -19,15 +19,36 @@ from nas.study.recover import process_lives, put_back, sweep
 
 Storage = optuna.storages.RDBStorage
 EPOCH = EpochRecord(
-    epoch=0, train_loss=1.0, val_loss=1.1, val_accuracy=0.6, learning_rate=0.1, grad_norm=2.0, train_s=0.5, val_s=0.1
+    epoch=0,
+    train_loss=1.0,
+    val_loss=1.1,
+    val_accuracy=0.6,
+    learning_rate=0.1,
+    grad_norm=2.0,
+    train_s=0.5,
+    val_s=0.1,
 )
 EVENT = StabilityEvent(
-    signal="loss-spike", epoch=0, step=7, value=9.0, threshold=3.0, message="it rose", trace=({"step": 6, "loss": 1.0},)
+    signal="loss-spike",
+    epoch=0,
+    step=7,
+    value=9.0,
+    threshold=3.0,
+    message="it rose",
+    trace=({"step": 6, "loss": 1.0},),
 )
 
 
 def result(outcome: Outcome = Outcome.COMPLETE, **more: object) -> Measurement:
-    fields = {"score": 0.6, "seed": 0, "budget": 5, "num_params": 10, "macs": 20, "wall_s": 1.0, "epochs": (EPOCH,)}
+    fields = {
+        "score": 0.6,
+        "seed": 0,
+        "budget": 5,
+        "num_params": 10,
+        "macs": 20,
+        "wall_s": 1.0,
+        "epochs": (EPOCH,),
+    }
     return Measurement(outcome=outcome, **{**fields, **more})  # type: ignore[arg-type]
 
 
@@ -35,7 +56,7 @@ def ask(stored: Study) -> optuna.Trial:
     return optuna.load_study(study_name=stored.name, storage=stored.url).ask()
 
 
-def plain_of(space: SearchSpace, name: str = "plain"):  # noqa: ANN201
+def plain_of(space: SearchSpace, name: str = "plain"):
     return landmark(name, backbone=space.backbone, num_classes=space.num_classes, in_chans=space.in_chans)
 
 
@@ -84,7 +105,9 @@ def test_a_new_attempt_forgets_the_old_epochs(ledger: Ledger, stored: Study, spa
     assert (len(record.epochs), record.attempts) == (1, 2)
 
 
-def test_without_the_lease_nothing_is_written(ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace) -> None:
+def test_without_the_lease_nothing_is_written(
+    ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace
+) -> None:
     trial = ask(stored)
     plain = plain_of(space)
     ledger.lease(trial._trial_id)
@@ -148,7 +171,9 @@ def test_a_running_trial_without_a_lease_is_swept_when_nobody_works(storage: Sto
     assert storage.get_trial(trial._trial_id).state == TrialState.WAITING
 
 
-def test_a_running_trial_without_a_lease_may_be_about_to_be_leased(ledger: Ledger, storage: Storage, stored: Study) -> None:
+def test_a_running_trial_without_a_lease_may_be_about_to_be_leased(
+    ledger: Ledger, storage: Storage, stored: Study
+) -> None:
     trial = ask(stored)
     assert sweep(storage, stored.study_id) == 0  # ledger's worker lives
     assert storage.get_trial(trial._trial_id).state == TrialState.RUNNING

@@ -18,6 +18,8 @@ from nas.training.config import DataConfig
 from nas.training.data.source import DataSource, epoch_seed, num_batches
 from nas.training.data.summary import DataSummary, Labels, Part, check_parts, digest
 
+SMALLEST_SHIFTED = 16
+"""Side from which images are shifted: at 8 pixels one pixel is a stroke, and brief training gets worse."""
 EVAL_BATCH = 256
 """Validation batch, where the training batch is smaller."""
 
@@ -102,7 +104,7 @@ class ArrayData(DataSource):
         check_parts(config.source, len(train.labels), len(val.labels), len(class_names))
         self._in_chans = config.in_chans or train.images.shape[1]
         self._image_size = config.image_size or train.images.shape[2]
-        self._shift = self._image_size // 8 if config.augment else 0
+        self._shift = self._image_size // 8 if config.augment and self._image_size >= SMALLEST_SHIFTED else 0
         self._flip = (config.flip or 0.0) if config.augment else 0.0
         self._parts = {part: self._as_tensors(arrays) for part, arrays in parts.items()}
         images = self._parts["train"][0].double()
@@ -127,9 +129,7 @@ class ArrayData(DataSource):
     def train_batches(self, *, batch_size: int, seed: int, on: torch.device) -> TensorBatches:
         """Shuffled, shifted and flipped batches."""
         images, labels = self._on("train", on, pad=self._shift)
-        return self._batches(
-            images, labels, batch_size=batch_size, seed=seed, shift=self._shift, flip=self._flip
-        )
+        return self._batches(images, labels, batch_size=batch_size, seed=seed, shift=self._shift, flip=self._flip)
 
     def val_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
         """The validation part in order."""

@@ -64,9 +64,7 @@ def draw_canvases(digits: ArrayPart, count: int, seed: list[int]) -> ArrayPart:
     return ArrayPart(images[:, None], digits.labels[chosen])
 
 
-def _grid(
-    corner: NDArray[np.int64], side: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _grid(corner: NDArray[np.int64], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Index arrays that address a square window in each of N images; ``corner`` is (2, N)."""
     steps = np.arange(side)
     rows, columns = corner[0][:, None, None] + steps[:, None], corner[1][:, None, None] + steps

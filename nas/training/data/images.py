@@ -118,16 +118,12 @@ def _folders(config: DataConfig) -> dict[Part, Any]:
     root = Path(config.source.removeprefix("folder:")).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of images")
-    found = {
-        part: next((root / n for n in names if (root / n).is_dir()), None) for part, names in SPLITS.items()
-    }
+    found = {part: next((root / n for n in names if (root / n).is_dir()), None) for part, names in SPLITS.items()}
     if found["train"] is None:
         return {"train": _folder(root)}
     train = _folder(found["train"])
     classes = train.reader.class_to_idx
-    others: dict[Part, Any] = {
-        p: _folder(f, classes) for p, f in found.items() if f is not None and p != "train"
-    }
+    others: dict[Part, Any] = {p: _folder(f, classes) for p, f in found.items() if f is not None and p != "train"}
     return {"train": train, **others}
 
 
@@ -175,9 +171,7 @@ def _labels(dataset: Any) -> Labels:
     """The label of every image, without decoding any."""
     reader = getattr(dataset, "reader", None)
     if reader is None:
-        labels = (
-            dataset.targets if hasattr(dataset, "targets") else [dataset[i][1] for i in range(len(dataset))]
-        )
+        labels = dataset.targets if hasattr(dataset, "targets") else [dataset[i][1] for i in range(len(dataset))]
     elif hasattr(reader, "samples"):
         labels = [label for _, label in reader.samples]
     else:
@@ -205,9 +199,7 @@ def _divide(config: DataConfig, whole: dict[Part, Any]) -> dict[Part, ImagePart]
         seed=config.split_seed,
     )
     cut["train"] = take_training(cut["train"], config)
-    parts = {
-        part: ImagePart(whole["train"], index, labels[index]) for part, index in cut.items() if len(index)
-    }
+    parts = {part: ImagePart(whole["train"], index, labels[index]) for part, index in cut.items() if len(index)}
     for part in ("val", "test"):
         if part in whole:
             its_labels = _labels(whole[part])
@@ -297,9 +289,7 @@ class _Order(Sampler[list[tuple[int, int]]]):
             generator = np.random.default_rng(epoch_seed(self.seed, self.epoch))
             order = generator.permutation(order)
             seeds = generator.integers(2**31, size=self.num_images)
-        for batch, batch_seeds in zip(
-            np.array_split(order, len(self)), np.array_split(seeds, len(self)), strict=True
-        ):
+        for batch, batch_seeds in zip(np.array_split(order, len(self)), np.array_split(seeds, len(self)), strict=True):
             yield list(zip(batch.tolist(), batch_seeds.tolist(), strict=True))
 
 
@@ -379,9 +369,7 @@ class ImageData(DataSource):
             persistent_workers=config.workers > 0,
             multiprocessing_context="spawn" if config.workers else None,
         )
-        prefetching = PrefetchLoader(
-            loader, mean=self._mean, std=self._std, channels=self.in_chans, device=on
-        )
+        prefetching = PrefetchLoader(loader, mean=self._mean, std=self._std, channels=self.in_chans, device=on)
         return _LoaderBatches(prefetching, order)
 
 
@@ -414,9 +402,7 @@ def _read_stream(config: DataConfig, split: str, limit: int | None) -> ArrayPart
     dataset = _open(config, name, root, split)
     size = config.image_size or DEFAULT_SIZE
     in_chans = config.in_chans or 3
-    shrink = create_transform(
-        (in_chans, size, size), crop_pct=1.0 if size < SMALL_SIZE else 0.875, use_prefetcher=True
-    )
+    shrink = create_transform((in_chans, size, size), crop_pct=1.0 if size < SMALL_SIZE else 0.875, use_prefetcher=True)
     images: list[Any] = []
     labels: list[int] = []
     for image, label in dataset:

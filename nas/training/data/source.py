@@ -1,11 +1,13 @@
 """What every opened data set can do. Shapes: B images of C channels, H × W pixels."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, device
 
 from nas.training.data.summary import DataSummary
@@ -73,17 +75,27 @@ class RunData(L.LightningDataModule):
         self.source, self.batch_size, self.on = source, batch_size, on
         self.train = source.train_batches(batch_size=batch_size, seed=seed, on=on)
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> CombinedLoader:
         """Augmented training batches."""
-        return self.train
+        return _for_lightning(self.train, "max_size_cycle")
 
-    def val_dataloader(self) -> Batches:
+    def val_dataloader(self) -> CombinedLoader:
         """Validation batches."""
-        return self.source.val_batches(batch_size=self.batch_size, on=self.on)
+        return _for_lightning(self.source.val_batches(batch_size=self.batch_size, on=self.on), "sequential")
 
-    def test_dataloader(self) -> Batches:
+    def test_dataloader(self) -> CombinedLoader:
         """Test batches."""
-        return self.source.test_batches(batch_size=self.batch_size, on=self.on)
+        return _for_lightning(self.source.test_batches(batch_size=self.batch_size, on=self.on), "sequential")
+
+
+def _for_lightning(batches: Batches, mode: Literal["max_size_cycle", "sequential"]) -> CombinedLoader:
+    """What lightning would wrap the batches in, made here because that warns under torch ≥ 2.10.
+
+    https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        return CombinedLoader(batches, mode)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

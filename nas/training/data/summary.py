@@ -91,9 +91,7 @@ def check_parts(source: str, num_train: int, num_val: int, num_classes: int) -> 
     if num_classes <= 1:
         raise DataError(f"{source}: expected at least 2 classes, found {num_classes}")
     if num_train == 0 or num_val == 0:
-        raise DataError(
-            f"{source}: {num_train} training and {num_val} validation images; both must be above 0"
-        )
+        raise DataError(f"{source}: {num_train} training and {num_val} validation images; both must be above 0")
 
 
 def digest(chunks: Iterable[bytes]) -> str:

@@ -1,0 +1,52 @@
+"""Commands that only read or print never load torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas.study.config import StudyConfig
+from nas.study.launch import create_study
+from tests.study.conftest import SUMMARY
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('db') / 'nas.db'}"
+    create_study(StudyConfig(name="s", space="patterns"), "", url, lambda _: SUMMARY)
+    return url
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["--help"], "search"),
+        (["search", "--help"], "STUDY.yaml"),
+        (["--version"], "fusion-nas"),
+        (["status", "--storage", "URL"], "study s: 0 of 50 trials"),
+        (["trials", "s", "--storage", "URL"], "waiting"),
+        (["spaces"], "patterns"),
+        (["landmarks"], "se-everywhere"),
+        (["datasets"], "cluttered-digits"),
+        (["search", "quickstart", "--dry-run"], "architectures"),
+    ],
+)
+def test_without_torch(command: list[str], said: str, url: str) -> None:
+    code = (
+        "import sys; from nas.cli import main; code = main(sys.argv[1:])\n"
+        "print([m for m in ('torch', 'lightning', 'timm', 'optuna') if m in sys.modules], code)"
+    )
+    arguments = [url if part == "URL" else part for part in command]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
+    assert said in done.stdout
+
+
+def test_every_shipped_study_loads() -> None:
+    files = sorted(Path("studies").glob("*.yaml"))
+    assert files
+    for file in files:
+        config, text = StudyConfig.load(file)
+        assert text == file.read_text()
+        assert StudyConfig.parse(config.to_dict(), "again") == config
