@@ -24,7 +24,7 @@ class BackboneShape:
     cardinality: int = 1
     base_width: int = 64
     in_timm: bool = True
-    """Whether timm has a plain network of this name (and weights for it)."""
+    """Whether timm has a plain network of this name; `resnet50t` and `resnet200` have no weights there."""
 
     @property
     def stem_channels(self) -> int:

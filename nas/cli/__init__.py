@@ -6,7 +6,7 @@ Results go to standard output, progress and errors to standard error. Exit codes
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from nas.cli.options import INTERRUPTED
 from nas.errors import NasError
 
 # Newer typer carries a click of its own, older typer imports click: this is the base of either's usage errors.
-_UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_UsageProblem: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="nas",
@@ -53,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = app(args=given or ["--help"], standalone_mode=False)
     except NasError as error:
         return _fail(str(error), error.exit_code)
-    except _UsageProblem as problem:
-        error = cast("Any", problem)
+    except _UsageProblem as error:
         return _fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

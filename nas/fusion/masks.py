@@ -11,7 +11,6 @@ from timm.layers.cbam import CbamModule
 from timm.layers.coord_attn import CoordAttn
 from timm.layers.eca import EcaModule
 from timm.layers.squeeze_excite import SEModule
-from timm.models import register_notrace_function
 from torch import Tensor, nn
 
 from nas.architecture import AttentionName, GateInit, hidden_channels
@@ -87,7 +86,7 @@ class EcaMask(Mask, EcaModule):  # type: ignore[misc]
         return [self.conv]
 
 
-@register_notrace_function  # feature extraction warns where graphs differ in training and evaluation
+@torch.fx.wrap  # one node: feature extraction warns where graphs differ in training and evaluation
 def _peak(t: Tensor, dim: int, training: bool) -> Tensor:
     """Maximum over ``dim``, kept. On a CPU ``amax`` is the faster forward and ``max`` the faster backward."""
     return t.max(dim, keepdim=True)[0] if training else t.amax(dim, keepdim=True)

@@ -123,7 +123,7 @@ class Ledger:
                 "study_id": self.study_id,
                 "digest": digest,
                 "landmark": landmark,
-                "attempts": 0,
+                "crashes": 0,
             }
             inserted = _insert_missing(connection, tables.trials, row)
             return trial_id if inserted else int(connection.scalar(self._owner(digest)) or trial_id)
@@ -143,22 +143,14 @@ class Ledger:
             content = connection.scalar(query)
         return Architecture.from_dict(content) if content else None
 
-    def start_attempt(self, trial_id: int, seed: int) -> None:
-        """Count one more attempt and forget what an earlier, broken-off one left."""
-        with self._engine.begin() as connection:
-            self._require(connection, trial_id)
-            mine = tables.trials.c.trial_id == trial_id
-            connection.execute(
-                sa.update(tables.trials).where(mine).values(attempts=tables.trials.c.attempts + 1, reason=None)
-            )
-            for table in (tables.epochs, tables.events):
-                connection.execute(sa.delete(table).where(table.c.trial_id == trial_id, table.c.seed == seed))
-
     def record_epoch(self, trial_id: int, seed: int, epoch: EpochRecord) -> None:
-        """Store one epoch."""
+        """Store one epoch; an attempt that was broken off may have stored it before."""
+        row = {key: value if math.isfinite(value) else None for key, value in asdict(epoch).items()}
+        done = tables.epochs.c
         with self._engine.begin() as connection:
             self._require(connection, trial_id)
-            row = {key: value if math.isfinite(value) else None for key, value in asdict(epoch).items()}
+            same = (done.trial_id == trial_id, done.seed == seed, done.epoch == epoch.epoch)
+            connection.execute(sa.delete(tables.epochs).where(*same))
             connection.execute(sa.insert(tables.epochs).values(trial_id=trial_id, seed=seed, **row))
 
     def finish(self, trial_id: int, digest: str, measurement: Measurement) -> None:

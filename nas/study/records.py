@@ -42,7 +42,8 @@ class TrialRecord:
     macs: int | None
     wall_s: float | None
     worker: str | None
-    attempts: int
+    crashes: int
+    """Workers that died while they trained it."""
     started_at: datetime | None
     finished_at: datetime | None
     epochs: tuple[EpochRecord, ...]
@@ -70,7 +71,7 @@ class TrialRecord:
             "macs": self.macs,
             "wall_s": self.wall_s,
             "worker": self.worker,
-            "attempts": self.attempts,
+            "crashes": self.crashes,
             "started_at": self.started_at.isoformat() if self.started_at else None,
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
             "val_accuracy": [e.val_accuracy for e in self.epochs],
@@ -194,7 +195,7 @@ def _trials_query(study_id: int) -> sa.Select[Any]:
             optuna_trials,
             ours.c.digest,
             ours.c.landmark,
-            ours.c.attempts,
+            ours.c.crashes,
             ours.c.reason,
             tables.architectures.c.content,
             tables.leases.c.worker_id.label("lease_worker"),
@@ -255,7 +256,7 @@ def _record(row: sa.RowMapping, epochs: list[EpochRecord], events: list[Stabilit
         macs=row["macs"],
         wall_s=row["wall_s"],
         worker=row["worker_id"] or row["lease_worker"],
-        attempts=row["attempts"] or 0,
+        crashes=row["crashes"] or 0,
         started_at=_moment(row["datetime_start"]),
         finished_at=_moment(row["datetime_complete"]),
         epochs=tuple(epochs),

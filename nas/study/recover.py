@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GRACE_S = 300.0
 """A worker on another host counts as dead after this long without a sign of life."""
+MAX_CRASHES = 2
+"""A trial that was being trained when this many workers died is not handed out again."""
 UNLEASED_GRACE_S = 60.0
 """A running trial that nobody ever leased is put back after this long."""
 
@@ -70,27 +72,44 @@ def dead_workers(storage: "RDBStorage", study_id: int, known_dead: Collection[st
     return [DeadWorker(worker_id, tuple(trial_ids)) for worker_id, trial_ids in held.items()]
 
 
-def put_back(storage: "RDBStorage", trial_id: int, worker_id: str) -> bool:
-    """Take the lease from a worker and let the trial wait again; False where the worker no longer held it."""
+def put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: bool = False) -> bool:
+    """Take the lease from a worker and let the trial wait again; False where the worker no longer held it.
+
+    A trial whose workers ``crashed`` too often is failed instead: it may be what kills them.
+    """
     held = (tables.leases.c.trial_id == trial_id, tables.leases.c.worker_id == worker_id)
+    mine = tables.trials.c.trial_id == trial_id
     with storage.engine.begin() as connection:
         if connection.execute(sa.delete(tables.leases).where(*held)).rowcount == 0:
             return False
-    return _wait_again(storage, trial_id)
+        if crashed:
+            connection.execute(sa.update(tables.trials).where(mine).values(crashes=tables.trials.c.crashes + 1))
+        crashes = connection.scalar(sa.select(tables.trials.c.crashes).where(mine)) or 0
+        if crashed and crashes >= MAX_CRASHES:
+            reason = f"its worker died {crashes} times (out of memory, or killed)"
+            connection.execute(sa.update(tables.trials).where(mine).values(reason=reason))
+            state = TrialState.FAIL
+        else:
+            state = TrialState.WAITING
+    return _set_state(storage, trial_id, state)
 
 
-def _wait_again(storage: "RDBStorage", trial_id: int) -> bool:
+def _set_state(storage: "RDBStorage", trial_id: int, state: TrialState) -> bool:
     try:
-        return bool(storage.set_trial_state_values(trial_id, TrialState.WAITING))
+        return bool(storage.set_trial_state_values(trial_id, state))
     except UpdateFinishedTrialError:
         return False
 
 
 def sweep(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()) -> int:
-    """Put back every trial of dead workers and every running one that nobody leased; returns how many."""
+    """Put back every trial of dead workers and every running one that nobody leased; returns how many.
+
+    ``known_dead`` are workers that were ended on purpose: their trials are not to blame.
+    """
     count = 0
     for worker in dead_workers(storage, study_id, known_dead):
-        count += sum(put_back(storage, trial_id, worker.worker_id) for trial_id in worker.trial_ids)
+        crashed = worker.worker_id not in known_dead
+        count += sum(put_back(storage, trial_id, worker.worker_id, crashed=crashed) for trial_id in worker.trial_ids)
     leased = sa.select(tables.leases.c.trial_id).where(tables.leases.c.study_id == study_id)
     optuna_trials = tables.optuna_trials.c
     query = sa.select(optuna_trials.trial_id, optuna_trials.datetime_start).where(
@@ -103,7 +122,7 @@ def sweep(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()
     for trial_id, started in unleased:
         age = time.time() - started.timestamp() if started else UNLEASED_GRACE_S
         if age >= UNLEASED_GRACE_S or _nobody_works(storage, study_id):
-            count += _wait_again(storage, trial_id)
+            count += _set_state(storage, trial_id, TrialState.WAITING)
     return count
 
 

@@ -139,13 +139,13 @@ def _check_schema(engine: sa.Engine, url: str) -> None:
 
 def open_storage(url: str, *, create: bool = False) -> "RDBStorage":
     """Optuna's storage with a tuned engine and our tables; ``create`` makes what is missing."""
+    path = sqlite_path(url)
+    if path is not None and path.is_file():
+        _check_writable_database(path, url)
     if not create:
         open_engine(url).dispose()
         return _connect(url)
-    path = sqlite_path(url)
     if path is not None:
-        if path.is_file():
-            _check_writable_database(path, url)
         _make_folder(path, url)
     storage = _connect(url)
     with explained(url), storage.engine.begin() as connection:

@@ -41,7 +41,7 @@ trials = sa.Table(
     sa.Column("study_id", sa.Integer, nullable=False),
     sa.Column("digest", sa.String(16), nullable=False),
     sa.Column("landmark", sa.String(64)),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("crashes", sa.Integer, nullable=False),
     sa.Column("reason", sa.String(256)),
     sa.UniqueConstraint("study_id", "digest"),
 )

@@ -5,28 +5,33 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from nas.architecture import Architecture
-from nas.errors import NasError
-from nas.measurement import EpochRecord, Outcome
+from nas.errors import DataError, NasError
+from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
+from nas.study.checkpoints import CheckpointFolder
 from nas.study.config import StudyConfig
 from nas.study.ledger import LeaseLost, Ledger, new_worker_id
 from nas.study.pruning import make_pruner
-from nas.study.records import Study, open_study
+from nas.study.records import open_study
 from nas.study.recover import put_back, sweep
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
 from nas.study.storage import explained, open_storage
+from nas.training.checkpoint import CheckpointError
 from nas.training.data import open_data
 from nas.training.run import Interrupted, resolve_device, train
 
 HEARTBEAT_S = 5.0
 LANDMARK_ATTR = "landmark"
+MAX_FAILURES_IN_A_ROW = 3
 
 
 @dataclass
@@ -50,10 +55,13 @@ class StopFlag:
 class Worker:
     """Trains trials of one study in this process."""
 
-    def __init__(self, url: str, name: str, *, device: str, threads: int | None, stop: StopFlag) -> None:
+    def __init__(
+        self, url: str, name: str, *, device: str, threads: int | None, stop: StopFlag, checkpoints: Path | None = None
+    ) -> None:
         self.url = url
         self.stop = stop
-        study: Study = open_study(url, name)
+        self.records = study = open_study(url, name)
+        self.checkpoints = CheckpointFolder(url, name, checkpoints)
         self.config = StudyConfig.parse(study.config, f"study {name}")
         self.space = SearchSpace.from_dict(study.space)
         self.training = self.config.training.model_copy(
@@ -64,10 +72,11 @@ class Worker:
         )
         self.data = open_data(self.config.data)
         if self.data.fingerprint != study.data["fingerprint"]:
-            raise NasError(
+            raise DataError(
                 f"study {name}: the data {self.config.data.source} changed since the study began "
                 f"(fingerprint {self.data.fingerprint}, was {study.data['fingerprint']}); start a study with a new name"
             )
+        self._failures_in_a_row = 0
         self.storage = open_storage(url)
         self.ledger = Ledger(self.storage, study.study_id, new_worker_id())
         self.study = optuna.load_study(
@@ -115,13 +124,29 @@ class Worker:
             architecture = self._architecture(trial)
             if architecture is not None:
                 self._measure(trial, architecture)
+            self._failures_in_a_row = 0
         except Interrupted:
             put_back(self.storage, trial._trial_id, self.ledger.worker_id)
             return False
         except (LeaseLost, UpdateFinishedTrialError):
             return False
+        except NasError:  # nothing is wrong with the candidate
+            put_back(self.storage, trial._trial_id, self.ledger.worker_id)
+            raise
+        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:  # torch's errors among them
+            self._note_failure(trial, error)
         self.ledger.release(trial._trial_id)
         return True
+
+    def _note_failure(self, trial: Trial, error: Exception) -> None:
+        """Store what went wrong; where trial after trial fails, the fault is not the candidates'."""
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        self._fail(trial, reason)
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self.ledger.release(trial._trial_id)
+            raise NasError(f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last with {reason}") from error
 
     def _claim(self, trial_id: int, architecture: Architecture) -> bool:
         return self.ledger.own(trial_id, architecture) == trial_id
@@ -159,19 +184,30 @@ class Worker:
         seed, budget = self.config.seed, self.training.epochs
         earlier = self.ledger.measured(architecture.digest, seed, budget)
         if earlier is None:
-            self.ledger.start_attempt(trial._trial_id, seed)
-            measurement = train(
-                architecture,
-                self.data,
-                self.training,
-                seed=seed,
-                guard=self.config.guard,
-                on_epoch=self._epoch_hook(trial),
-                should_stop=self.stop,
-            )
+            measurement = self._train(trial, architecture)
             self.ledger.finish(trial._trial_id, architecture.digest, measurement)
             earlier = (measurement.outcome, measurement.score)
         self._tell(trial, *earlier)
+        self.checkpoints.remove_done(self.records.trials())
+
+    def _train(self, trial: Trial, architecture: Architecture) -> Measurement:
+        """Train, or go on from the checkpoint of an attempt that was broken off."""
+        run = partial(
+            train,
+            architecture,
+            self.data,
+            self.training,
+            seed=self.config.seed,
+            guard=self.config.guard,
+            on_epoch=self._epoch_hook(trial),
+            should_stop=self.stop,
+            checkpoint=self.checkpoints.path(trial.number),
+        )
+        try:
+            return run()
+        except CheckpointError:  # torn or of another version: the seed gives the same epochs again
+            self.checkpoints.path(trial.number).unlink(missing_ok=True)
+            return run()
 
     def _epoch_hook(self, trial: Trial) -> Callable[[EpochRecord], str | None]:
         """Stores and reports each epoch; answers with the pruner's name where it wants to stop."""

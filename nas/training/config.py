@@ -90,6 +90,8 @@ class TrainingConfig(Document):
     """Probability mass that is spread over all classes in the training loss."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global gradient norm; unset: no clipping."""
+    zero_init_branches: bool = False
+    """Start residual branches at 0, as timm does; in a few epochs small networks hardly learn that way."""
     precision: Precision = "32-true"
     """Number format of forward and backward passes."""
     channels_last: bool = True

@@ -15,6 +15,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 
 from nas.architecture import Architecture
@@ -99,6 +100,8 @@ def train(
         torch.set_num_threads(config.threads)
     _seed_everything(seed)
     model = build_model(architecture)
+    if not config.zero_init_branches:
+        open_branches(model)
     identity = {
         "architecture": architecture.digest,
         "data": data.fingerprint,
@@ -138,6 +141,14 @@ def _check_fit(architecture: Architecture, data: DataSource) -> None:
         wanted, got = getattr(data, key), getattr(architecture, key)
         if wanted != got:
             raise UserError(f"{key}: the architecture has {got}, but {data.summary.source} needs {wanted}")
+
+
+def open_branches(model: nn.Module) -> None:
+    """Undo timm's `zero_init_last`: the last norm of every residual branch starts with weight 1."""
+    for block in model.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
+            nn.init.ones_(last.weight)
 
 
 def _seed_everything(seed: int) -> None:

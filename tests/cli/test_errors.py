@@ -127,16 +127,13 @@ def test_databases(nas: Nas, tmp_path: Path, stored: str) -> None:
         assert "database schema 99" in refused(nas, *command, "--storage", stored)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_database_can_be_read_but_not_searched(nas: Nas, tmp_path: Path, stored: str) -> None:
-    database = Path(stored.removeprefix("sqlite:///"))
-    database.chmod(0o444)
-    database.parent.chmod(0o555)
-    try:
-        assert nas("status", "--storage", stored)[0] == 0
-        assert "read-only" in refused(nas, "resume", "s", "--storage", stored)
-    finally:
-        database.parent.chmod(0o755)
+def test_a_read_only_database_can_be_read_but_not_searched(
+    nas: Nas, stored: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Permissions do not bind root, which tests may run as; what the system would answer is put in its mouth.
+    monkeypatch.setattr("nas.study.storage.os.access", lambda path, mode: mode != os.W_OK)
+    assert nas("status", "--storage", stored)[0] == 0
+    assert "read-only" in refused(nas, "resume", "s", "--storage", stored)
 
 
 def test_options(nas: Nas, tmp_path: Path, stored: str) -> None:

@@ -52,7 +52,7 @@ def test_create_repeat_resume_read_export(nas: Nas, tmp_path: Path) -> None:
     assert {t.state for t in trials} <= {"complete", "pruned"}
     assert len({t.digest for t in trials}) == 8
     assert [t.landmark for t in trials[:3]] == ["plain", "se-everywhere", "dual-default"]
-    assert all(len(t.epochs) == 1 and t.attempts == 1 for t in trials)
+    assert all(len(t.epochs) == 1 and t.crashes == 0 for t in trials)
     assert study.provenance["packages"]["timm"] == timm.__version__
     assert study.config_text == file.read_text()
 
@@ -97,7 +97,7 @@ def test_interrupted_and_resumed_is_the_same_study(undisturbed: list[tuple[objec
     url, file = f"sqlite:///{tmp_path / 'nas.db'}", write_study(tmp_path, space="full")
     command = [sys.executable, "-m", "nas", "search", str(file), "--storage", url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len([t for t in ended(url)]) >= 2)
+    wait_for(lambda: len(ended(url)) >= 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -82,27 +82,24 @@ def test_results_come_back_as_records(ledger: Ledger, stored: Study, space: Sear
     plain = plain_of(space)
     assert ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, plain, "plain")
-    ledger.start_attempt(trial._trial_id, 0)
     ledger.record_epoch(trial._trial_id, 0, EPOCH)
     ledger.finish(trial._trial_id, plain.digest, result(Outcome.UNSTABLE, reason="loss-spike", events=(EVENT,)))
     record = stored.trial(0)
     assert record.epochs == (EPOCH,)
     assert record.events == (EVENT,)
-    assert (record.reason, record.score, record.attempts, record.landmark) == ("loss-spike", 0.6, 1, "plain")
+    assert (record.reason, record.score, record.crashes, record.landmark) == ("loss-spike", 0.6, 0, "plain")
     assert record.architecture == plain
     assert ledger.measured(plain.digest, 0, 5) == (Outcome.UNSTABLE, 0.6)
     assert ledger.measured(plain.digest, 1, 5) is None
 
 
-def test_a_new_attempt_forgets_the_old_epochs(ledger: Ledger, stored: Study, space: SearchSpace) -> None:
+def test_an_epoch_that_is_run_again_is_stored_once(ledger: Ledger, stored: Study, space: SearchSpace) -> None:
     trial = ask(stored)
     ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, plain_of(space))
     for _ in range(2):
-        ledger.start_attempt(trial._trial_id, 0)
         ledger.record_epoch(trial._trial_id, 0, EPOCH)
-    record = stored.trial(0)
-    assert (len(record.epochs), record.attempts) == (1, 2)
+    assert stored.trial(0).epochs == (EPOCH,)
 
 
 def test_without_the_lease_nothing_is_written(
@@ -116,7 +113,6 @@ def test_without_the_lease_nothing_is_written(
     other = Ledger(storage, stored.study_id, "w2")
     assert other.lease(trial._trial_id)
     for write in (
-        lambda: ledger.start_attempt(trial._trial_id, 0),
         lambda: ledger.record_epoch(trial._trial_id, 0, EPOCH),
         lambda: ledger.finish(trial._trial_id, plain.digest, result()),
         lambda: ledger.fail(trial._trial_id, "x"),
@@ -152,6 +148,19 @@ def test_a_dead_local_worker_is_swept(storage: Storage, stored: Study) -> None:
     assert sweep(storage, stored.study_id) == 1
     assert storage.get_trial(trial._trial_id).state == TrialState.WAITING
     assert not dead.holds(trial._trial_id)
+
+
+def test_a_trial_that_kills_two_workers_is_not_handed_out_again(
+    storage: Storage, stored: Study, space: SearchSpace
+) -> None:
+    trial = ask(stored)
+    for number, expected in enumerate((TrialState.WAITING, TrialState.FAIL)):
+        worker = Ledger(storage, stored.study_id, f"w{number}")
+        worker.lease(trial._trial_id)
+        worker.own(trial._trial_id, plain_of(space))
+        assert put_back(storage, trial._trial_id, worker.worker_id, crashed=True)
+        assert storage.get_trial(trial._trial_id).state == expected
+    assert stored.trial(0).reason == "its worker died 2 times (out of memory, or killed)"
 
 
 def test_a_silent_worker_elsewhere_is_swept_after_the_grace_time(storage: Storage, stored: Study) -> None:
