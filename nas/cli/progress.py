@@ -41,7 +41,7 @@ def work(study: Study, num_workers: int, device: str, limit_s: float | None) -> 
         workers_failure = None
     except KeyboardInterrupt:
         workers_failure = INTERRUPTED
-    put_back = sweep_study(study)
+    put_back = sweep_study(study, workers.killed)
     after = summarise(study)
     typer.echo(summary_text(after))
     if workers_failure is not None or not after.done:

@@ -14,6 +14,7 @@ def worker(
     trials: Annotated[int | None, typer.Option(min=1, help="Leave after this many trials.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of this worker.")] = None,
+    id_: Annotated[str | None, typer.Option("--id", hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     deadline: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> int:
@@ -23,5 +24,5 @@ def worker(
     stop = StopFlag(parent_pid=parent, deadline=deadline)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    Worker(storage, study_name, device=device, threads=threads, stop=stop).run(trials)
+    Worker(storage, study_name, device=device, threads=threads, stop=stop, worker_id=id_).run(trials)
     return INTERRUPTED if stop() and deadline is None else 0

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,7 @@ from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study import tables
 from nas.study.config import StudyConfig
+from nas.study.ledger import new_worker_id
 from nas.study.records import Study, open_study
 from nas.study.storage import creation_lock, explained, open_engine, open_storage, sqlite_path
 
@@ -172,7 +173,9 @@ class LocalWorkers:
     count: int
     device: str = "auto"
     deadline: float | None = None
-    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    killed: set[str] = field(default_factory=set)
+    """Ids of workers that did not put their trials back in time."""
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
 
     def __enter__(self) -> "LocalWorkers":
@@ -180,20 +183,20 @@ class LocalWorkers:
         for _ in range(self.count):
             log = tempfile.TemporaryFile()
             command = [sys.executable, "-m", "nas", "worker", self.name, "--storage", self.url]
-            command += ["--parent", str(os.getpid()), "--threads", str(threads), "--device", self.device]
+            worker_id = new_worker_id()
+            command += ["--id", worker_id, "--parent", str(os.getpid())]
+            command += ["--threads", str(threads), "--device", self.device]
             if self.deadline is not None:
                 command += ["--deadline", str(self.deadline)]
             environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
             self._logs.append(log)
-            self._processes.append(
-                subprocess.Popen(  # noqa: S603 - our own command line
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=environment,
-                    start_new_session=True,
-                )
+            self._processes[worker_id] = subprocess.Popen(  # noqa: S603 - our own command line
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
         return self
 
@@ -205,13 +208,13 @@ class LocalWorkers:
     @property
     def num_running(self) -> int:
         """Processes that have not ended."""
-        return sum(process.poll() is None for process in self._processes)
+        return sum(process.poll() is None for process in self._processes.values())
 
     def raise_failure(self) -> None:
         """When all have ended and one did not end well, raise what it said last."""
         if self.num_running:
             return
-        for process, log in zip(self._processes, self._logs, strict=True):
+        for process, log in zip(self._processes.values(), self._logs, strict=True):
             if process.returncode not in (0, 130):
                 log.seek(0)
                 lines = log.read().decode(errors="replace").strip().splitlines()
@@ -221,26 +224,25 @@ class LocalWorkers:
 
     def stop(self) -> None:
         """Ask the workers to put their trials back; those that do not answer in time are killed and swept."""
-        running = [process for process in self._processes if process.poll() is None]
-        if not running:
-            return
-        for process in running:
+        running = {key: process for key, process in self._processes.items() if process.poll() is None}
+        for process in running.values():
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + HAND_BACK_S
-        for process in running:
+        for worker_id, process in running.items():
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                self.killed.add(worker_id)
 
 
-def sweep_study(study: Study) -> int:
+def sweep_study(study: Study, killed: Collection[str] = ()) -> int:
     """Put back what dead workers of the study held; returns how many trials."""
     from nas.study.recover import sweep
 
     with explained(study.url):
-        return sweep(open_storage(study.url), study.study_id)
+        return sweep(open_storage(study.url), study.study_id, killed)
 
 
 def absolute_url(url: str) -> str:

@@ -56,7 +56,15 @@ class Worker:
     """Trains trials of one study in this process."""
 
     def __init__(
-        self, url: str, name: str, *, device: str, threads: int | None, stop: StopFlag, checkpoints: Path | None = None
+        self,
+        url: str,
+        name: str,
+        *,
+        device: str,
+        threads: int | None,
+        stop: StopFlag,
+        worker_id: str | None = None,
+        checkpoints: Path | None = None,
     ) -> None:
         self.url = url
         self.stop = stop
@@ -78,7 +86,7 @@ class Worker:
             )
         self._failures_in_a_row = 0
         self.storage = open_storage(url)
-        self.ledger = Ledger(self.storage, study.study_id, new_worker_id())
+        self.ledger = Ledger(self.storage, study.study_id, worker_id or new_worker_id())
         self.study = optuna.load_study(
             study_name=name,
             storage=self.storage,
