@@ -1,7 +1,7 @@
 # One gate: what CI runs and what a contributor runs before a commit.
 UV_RUN = uv run --group dev
 
-.PHONY: check format lint types floors test
+.PHONY: check format lint types floors system test
 
 check: lint types floors test
 
@@ -19,5 +19,8 @@ types:
 floors:
 	$(UV_RUN) lint-imports --no-cache
 
-test:
+system:
+	.ci/system
+
+test: system
 	$(UV_RUN) pytest -n 2

@@ -22,7 +22,7 @@ from nas.study import tables
 from nas.study.config import StudyConfig
 from nas.study.ledger import new_worker_id
 from nas.study.records import Study, open_study
-from nas.study.storage import creation_lock, explained, open_engine, open_storage, sqlite_path
+from nas.study.storage import close_storage, creation_lock, explained, open_engine, open_storage, sqlite_path
 
 if TYPE_CHECKING:
     from nas.training.data import DataSummary
@@ -110,6 +110,7 @@ def create_study(config: StudyConfig, text: str, url: str, describe: Callable[[S
         }
         with storage.engine.begin() as connection:
             connection.execute(sa.insert(tables.studies).values(row))
+        close_storage(storage)
     return open_study(url, config.name)
 
 
@@ -151,8 +152,7 @@ def cpu_count() -> int:
 
 def set_target(study: Study, target: int) -> None:
     """Set how many trials the study is to have in the end."""
-    storage = open_storage(study.url)
-    with explained(study.url), storage.engine.begin() as connection:
+    with explained(study.url), open_engine(study.url).begin() as connection:
         connection.execute(
             sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(target=target)
         )
@@ -242,7 +242,11 @@ def sweep_study(study: Study, killed: Collection[str] = ()) -> int:
     from nas.study.recover import sweep
 
     with explained(study.url):
-        return sweep(open_storage(study.url), study.study_id, killed)
+        storage = open_storage(study.url)
+        try:
+            return sweep(storage, study.study_id, killed)
+        finally:
+            close_storage(storage)
 
 
 def absolute_url(url: str) -> str:

@@ -88,6 +88,12 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(sa.delete(tables.leases).where(*self._held(trial_id)))
 
+    def held(self) -> list[int]:
+        """The trials of which this worker holds the lease."""
+        query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.worker_id == self.worker_id)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
     def holds(self, trial_id: int) -> bool:
         """Whether this worker still holds the lease."""
         with self._engine.connect() as connection:

@@ -114,7 +114,7 @@ def sweep(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()
     optuna_trials = tables.optuna_trials.c
     query = sa.select(optuna_trials.trial_id, optuna_trials.datetime_start).where(
         optuna_trials.study_id == study_id,
-        optuna_trials.state == TrialState.RUNNING.name,
+        sa.cast(optuna_trials.state, sa.String) == TrialState.RUNNING.name,  # an enumeration in PostgreSQL
         optuna_trials.trial_id.not_in(leased),
     )
     with storage.engine.connect() as connection:

@@ -5,6 +5,7 @@ Reading commands use `open_engine` and never import optuna; `open_storage` adds 
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "sqlite:///studies/nas.db"
 BUSY_TIMEOUT_S = 60
+RECONNECT_S = 300
+"""How long a worker waits for a database server that went away."""
 CREATION_LOCK = 0x6E6173
 """Number of PostgreSQL's advisory lock: `nas` in ASCII."""
 
@@ -55,8 +58,19 @@ def sqlite_path(url: str) -> Path | None:
 
 def _engine_kwargs(url: str) -> dict[str, Any]:
     if sqlite_path(url) is None:
+        _check_driver(url)
         return {"pool_pre_ping": True, "pool_size": 2, "max_overflow": 2}
     return {"connect_args": {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False}}
+
+
+def _check_driver(url: str) -> None:
+    try:
+        _parse(url).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise StorageError(
+            f"{redact(url)}: the driver {error.name} is not installed; install it with: "
+            "uv pip install 'fusion-nas[postgres]'"
+        ) from None
 
 
 def _tune(engine: sa.Engine) -> None:
@@ -96,13 +110,47 @@ def _explain(url: str, error: Exception) -> StorageError:
     return StorageError(f"{redact(url)}: {hint}")
 
 
+def database_error(error: BaseException | None) -> sa.exc.DBAPIError | sqlite3.Error | None:
+    """The database's own error behind an error: Optuna wraps it in a StorageInternalError."""
+    while error is not None:
+        if isinstance(error, (sa.exc.DBAPIError, sqlite3.Error)):
+            return error
+        error = error.__cause__
+    return None
+
+
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn database errors inside the block into one-line `StorageError`."""
+    """Turn database errors inside the block into a one-line `StorageError`; all others pass."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
-        raise _explain(url, error) from error
+    except Exception as error:
+        found = database_error(error)
+        if found is None:
+            raise
+        raise _explain(url, found) from error
+
+
+def connection_lost(engine: sa.Engine, error: BaseException) -> bool:
+    """Whether a database server went away; a file does not come back by waiting."""
+    found = database_error(error)
+    return engine.dialect.name != "sqlite" and isinstance(found, (sa.exc.OperationalError, sa.exc.InterfaceError))
+
+
+def wait_for_database(engine: sa.Engine, url: str) -> None:
+    """Try to connect with growing pauses, `RECONNECT_S` in all; `StorageError` where that was in vain."""
+    pause, end = 0.25, time.monotonic() + RECONNECT_S
+    while True:
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.select(sa.literal(1)))
+        except sa.exc.OperationalError as error:
+            if time.monotonic() + pause > end:
+                raise _explain(url, error) from error
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0)
+        else:
+            return
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -119,7 +167,8 @@ def open_engine(url: str) -> sa.Engine:
             poolclass=sa.NullPool,
         )
     else:
-        engine = sa.create_engine(_parse(url), **_engine_kwargs(url))
+        _check_driver(url)
+        engine = sa.create_engine(_parse(url), poolclass=sa.NullPool)
     with explained(url):
         _check_schema(engine, url)
     return engine
@@ -140,11 +189,13 @@ def _check_schema(engine: sa.Engine, url: str) -> None:
 def open_storage(url: str, *, create: bool = False) -> "RDBStorage":
     """Optuna's storage with a tuned engine and our tables; ``create`` makes what is missing."""
     path = sqlite_path(url)
-    if path is not None and path.is_file():
-        _check_writable_database(path, url)
+    if path is not None and path.is_file() and not os.access(path, os.W_OK):
+        raise StorageError(f"{redact(url)}: the database is read-only; make it writable or copy it elsewhere")
     if not create:
-        open_engine(url).dispose()
+        open_engine(url)
         return _connect(url)
+    if path is None or path.is_file():
+        _check_before_creation(url)
     if path is not None:
         _make_folder(path, url)
     storage = _connect(url)
@@ -152,8 +203,13 @@ def open_storage(url: str, *, create: bool = False) -> "RDBStorage":
         tables.metadata.create_all(connection)
         if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
             connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-    _check_schema(storage.engine, url)
     return storage
+
+
+def close_storage(storage: "RDBStorage") -> None:
+    """Give the connections of a storage back."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 @contextmanager
@@ -165,6 +221,7 @@ def creation_lock(url: str) -> Iterator[None]:
         with FileLock(f"{path}-lock"):
             yield
         return
+    _check_driver(url)
     engine = sa.create_engine(_parse(url), poolclass=sa.NullPool)
     with explained(url), engine.connect() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_lock(CREATION_LOCK)))
@@ -180,12 +237,12 @@ def _make_folder(path: Path, url: str) -> None:
         raise StorageError(f"{redact(url)}: the folder {path.parent} is not writable")
 
 
-def _check_writable_database(path: Path, url: str) -> None:
-    """Before anything is written: the file is an SQLite database of ours, of Optuna's, or empty."""
-    if not os.access(path, os.W_OK):
-        raise StorageError(f"{redact(url)}: the database is read-only; make it writable or copy it elsewhere")
+def _check_before_creation(url: str) -> None:
+    """Before anything is written: the database can be read, and holds no tables of another version of ours."""
+    if sqlite_path(url) is None:
+        _check_driver(url)
+    engine = sa.create_engine(_parse(url), poolclass=sa.NullPool)
     with explained(url):
-        engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
         with engine.connect() as connection:
             ours = sa.inspect(connection).has_table(tables.schema.name)
         if ours:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import optuna
+import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
@@ -24,7 +25,7 @@ from nas.study.pruning import make_pruner
 from nas.study.records import open_study
 from nas.study.recover import put_back, sweep
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
-from nas.study.storage import explained, open_storage
+from nas.study.storage import close_storage, connection_lost, explained, open_storage, wait_for_database
 from nas.training.checkpoint import CheckpointError
 from nas.training.data import open_data
 from nas.training.run import Interrupted, resolve_device, train
@@ -101,12 +102,24 @@ class Worker:
             self.ledger.join(self.training.device)
             with _Heartbeat(self.ledger):
                 while (max_trials is None or done < max_trials) and not self.stop():
-                    trial = self._next_trial()
-                    if trial is None:
-                        break
-                    done += self._work_on(trial)
+                    try:
+                        trial = self._next_trial()
+                        if trial is None:
+                            break
+                        done += self._work_on(trial)
+                    except Exception as error:  # only a lost connection is survived, see below
+                        self._survive(error)
             self.ledger.leave()
+        close_storage(self.storage)
         return done
+
+    def _survive(self, error: Exception) -> None:
+        """Wait for a database server that went away, and put back what this worker held; raise anything else."""
+        if not connection_lost(self.storage.engine, error):
+            raise error
+        wait_for_database(self.storage.engine, self.url)
+        for trial_id in self.ledger.held():
+            put_back(self.storage, trial_id, self.ledger.worker_id)
 
     def _next_trial(self) -> Trial | None:
         """A trial of which this worker holds the lease, None where the study has no more work."""
@@ -248,7 +261,10 @@ class _Heartbeat:
 
     def _beat(self) -> None:
         while not self._done.wait(HEARTBEAT_S):
-            self._ledger.heartbeat()
+            try:
+                self._ledger.heartbeat()
+            except sa.exc.OperationalError:
+                continue  # the worker itself finds the lost connection; the next beat may succeed
 
     def __enter__(self) -> None:
         self._thread.start()

@@ -1,6 +1,8 @@
 """A study in a database of its own, without any training."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import pytest
@@ -10,8 +12,11 @@ from nas.study.config import StudyConfig
 from nas.study.launch import create_study
 from nas.study.ledger import Ledger
 from nas.study.records import Study
-from nas.study.storage import open_storage
+from nas.study.storage import close_storage, open_storage
 from nas.training.data.summary import DataSummary
+
+if TYPE_CHECKING:
+    from tests.postgres import Server
 
 SUMMARY = DataSummary(
     source="digits",
@@ -26,9 +31,13 @@ SUMMARY = DataSummary(
 )
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'nas.db'}"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind: what holds for one must hold for the other."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'nas.db'}"
+    server: Server = request.getfixturevalue("postgres_server")
+    return server.url()
 
 
 @pytest.fixture
@@ -42,8 +51,10 @@ def stored(config: StudyConfig, url: str) -> Study:
 
 
 @pytest.fixture
-def storage(stored: Study) -> optuna.storages.RDBStorage:
-    return open_storage(stored.url)
+def storage(stored: Study) -> Iterator[optuna.storages.RDBStorage]:
+    storage = open_storage(stored.url)
+    yield storage
+    close_storage(storage)
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ from nas.study.records import Study, open_study
 from .conftest import SUMMARY
 
 
-def test_landmarks_wait_first_and_optuna_opens_the_same_database(stored: Study) -> None:
-    study = optuna.load_study(study_name="s", storage=stored.url)
+def test_landmarks_wait_first_and_optuna_opens_the_same_database(
+    stored: Study, storage: optuna.storages.RDBStorage
+) -> None:
+    study = optuna.load_study(study_name="s", storage=storage)
     waiting = [trial.user_attrs["landmark"] for trial in study.get_trials()]
     assert waiting == list(LANDMARKS)
     assert {trial.state for trial in study.get_trials()} == {optuna.trial.TrialState.WAITING}

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from collections.abc import Callable
 
 import optuna
 import pytest
@@ -18,6 +19,7 @@ from nas.study.records import Study
 from nas.study.recover import process_lives, put_back, sweep
 
 Storage = optuna.storages.RDBStorage
+Ask = Callable[[], optuna.Trial]
 EPOCH = EpochRecord(
     epoch=0,
     train_loss=1.0,
@@ -52,8 +54,9 @@ def result(outcome: Outcome = Outcome.COMPLETE, **more: object) -> Measurement:
     return Measurement(outcome=outcome, **{**fields, **more})  # type: ignore[arg-type]
 
 
-def ask(stored: Study) -> optuna.Trial:
-    return optuna.load_study(study_name=stored.name, storage=stored.url).ask()
+@pytest.fixture
+def ask(storage: Storage, stored: Study) -> Callable[[], optuna.Trial]:
+    return optuna.load_study(study_name=stored.name, storage=storage).ask
 
 
 def plain_of(space: SearchSpace, name: str = "plain"):
@@ -77,8 +80,8 @@ def test_an_architecture_has_one_owner(ledger: Ledger, space: SearchSpace) -> No
     assert ledger.owned(2) is None
 
 
-def test_results_come_back_as_records(ledger: Ledger, stored: Study, space: SearchSpace) -> None:
-    trial = ask(stored)
+def test_results_come_back_as_records(ask: Ask, ledger: Ledger, stored: Study, space: SearchSpace) -> None:
+    trial = ask()
     plain = plain_of(space)
     assert ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, plain, "plain")
@@ -93,8 +96,8 @@ def test_results_come_back_as_records(ledger: Ledger, stored: Study, space: Sear
     assert ledger.measured(plain.digest, 1, 5) is None
 
 
-def test_an_epoch_that_is_run_again_is_stored_once(ledger: Ledger, stored: Study, space: SearchSpace) -> None:
-    trial = ask(stored)
+def test_an_epoch_that_is_run_again_is_stored_once(ask: Ask, ledger: Ledger, stored: Study, space: SearchSpace) -> None:
+    trial = ask()
     ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, plain_of(space))
     for _ in range(2):
@@ -103,9 +106,9 @@ def test_an_epoch_that_is_run_again_is_stored_once(ledger: Ledger, stored: Study
 
 
 def test_without_the_lease_nothing_is_written(
-    ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace
+    ask: Ask, ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace
 ) -> None:
-    trial = ask(stored)
+    trial = ask()
     plain = plain_of(space)
     ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, plain)
@@ -124,8 +127,8 @@ def test_without_the_lease_nothing_is_written(
     assert stored.trial(0).epochs == ()
 
 
-def test_the_same_work_is_never_stored_twice(ledger: Ledger, stored: Study, space: SearchSpace) -> None:
-    trial = ask(stored)
+def test_the_same_work_is_never_stored_twice(ask: Ask, ledger: Ledger, stored: Study, space: SearchSpace) -> None:
+    trial = ask()
     plain = plain_of(space)
     ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, plain)
@@ -134,13 +137,13 @@ def test_the_same_work_is_never_stored_twice(ledger: Ledger, stored: Study, spac
         ledger.finish(trial._trial_id, plain.digest, result())
 
 
-def test_a_dead_local_worker_is_swept(storage: Storage, stored: Study) -> None:
+def test_a_dead_local_worker_is_swept(ask: Ask, storage: Storage, stored: Study) -> None:
     process = subprocess.Popen(["sleep", "60"])
     dead = Ledger(storage, stored.study_id, "dead")
     dead.join("cpu")
     with storage.engine.begin() as connection:
         connection.execute(sa.update(tables.workers).values(pid=process.pid))
-    trial = ask(stored)
+    trial = ask()
     dead.lease(trial._trial_id)
     assert sweep(storage, stored.study_id) == 0
     process.kill()
@@ -151,9 +154,9 @@ def test_a_dead_local_worker_is_swept(storage: Storage, stored: Study) -> None:
 
 
 def test_a_trial_that_kills_two_workers_is_not_handed_out_again(
-    storage: Storage, stored: Study, space: SearchSpace
+    ask: Ask, storage: Storage, stored: Study, space: SearchSpace
 ) -> None:
-    trial = ask(stored)
+    trial = ask()
     for number, expected in enumerate((TrialState.WAITING, TrialState.FAIL)):
         worker = Ledger(storage, stored.study_id, f"w{number}")
         worker.lease(trial._trial_id)
@@ -163,10 +166,10 @@ def test_a_trial_that_kills_two_workers_is_not_handed_out_again(
     assert stored.trial(0).reason == "its worker died 2 times (out of memory, or killed)"
 
 
-def test_a_silent_worker_elsewhere_is_swept_after_the_grace_time(storage: Storage, stored: Study) -> None:
+def test_a_silent_worker_elsewhere_is_swept_after_the_grace_time(ask: Ask, storage: Storage, stored: Study) -> None:
     far = Ledger(storage, stored.study_id, "far")
     far.join("cpu")
-    trial = ask(stored)
+    trial = ask()
     far.lease(trial._trial_id)
     for age, expected in ((10, 0), (1000, 1)):
         with storage.engine.begin() as connection:
@@ -174,22 +177,22 @@ def test_a_silent_worker_elsewhere_is_swept_after_the_grace_time(storage: Storag
         assert sweep(storage, stored.study_id) == expected
 
 
-def test_a_running_trial_without_a_lease_is_swept_when_nobody_works(storage: Storage, stored: Study) -> None:
-    trial = ask(stored)
+def test_a_running_trial_without_a_lease_is_swept_when_nobody_works(ask: Ask, storage: Storage, stored: Study) -> None:
+    trial = ask()
     assert sweep(storage, stored.study_id) == 1
     assert storage.get_trial(trial._trial_id).state == TrialState.WAITING
 
 
 def test_a_running_trial_without_a_lease_may_be_about_to_be_leased(
-    ledger: Ledger, storage: Storage, stored: Study
+    ask: Ask, ledger: Ledger, storage: Storage, stored: Study
 ) -> None:
-    trial = ask(stored)
+    trial = ask()
     assert sweep(storage, stored.study_id) == 0  # ledger's worker lives
     assert storage.get_trial(trial._trial_id).state == TrialState.RUNNING
 
 
-def test_finished_trials_stay_finished(ledger: Ledger, storage: Storage, stored: Study) -> None:
-    study = optuna.load_study(study_name=stored.name, storage=stored.url)
+def test_finished_trials_stay_finished(ask: Ask, ledger: Ledger, storage: Storage, stored: Study) -> None:
+    study = optuna.load_study(study_name=stored.name, storage=storage)
     trial = study.ask()
     ledger.lease(trial._trial_id)
     study.tell(trial, 0.5)

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+import optuna
 import pytest
 import sqlalchemy as sa
+from optuna.storages import RDBStorage
 
 from nas.errors import StorageError
 from nas.study import tables
 from nas.study.records import Study, open_study
-from nas.study.storage import open_engine, open_storage, redact
+from nas.study.storage import close_storage, open_engine, open_storage, redact
 
 
-def test_sqlite_is_tuned(stored: Study) -> None:
-    with open_storage(stored.url).engine.connect() as connection:
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_sqlite_is_tuned(storage: RDBStorage) -> None:
+    with storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
 
@@ -34,19 +37,18 @@ def test_a_missing_database_is_not_made_by_reading(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_newer_schema_is_refused(stored: Study) -> None:
-    with open_storage(stored.url).engine.begin() as connection:
+def test_a_newer_schema_is_refused(stored: Study, storage: RDBStorage) -> None:
+    with storage.engine.begin() as connection:
         connection.execute(sa.update(tables.schema).values(version=99))
     for create in (False, True):
         with pytest.raises(StorageError, match=r"database schema 99, this version reads 1"):
             open_storage(stored.url, create=create)
 
 
-def test_a_database_of_optuna_alone_holds_no_study(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'o.db'}"
-    import optuna
-
-    optuna.create_study(storage=url, study_name="theirs")
+def test_a_database_of_optuna_alone_holds_no_study(url: str) -> None:
+    storage = RDBStorage(url)
+    optuna.create_study(storage=storage, study_name="theirs")
+    close_storage(storage)
     with pytest.raises(StorageError, match=r"holds no fusion-nas study"):
         open_study(url, "theirs")
 
