@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli import catalogue, export, resume, search, status, trials, worker
+from nas.cli import backup, catalogue, export, recover, report, resume, search, status, trials, worker
 from nas.cli.options import INTERRUPTED
 from nas.errors import NasError
 
@@ -31,6 +31,9 @@ app.command("worker")(worker.worker)
 app.command("status")(status.status)
 app.command("trials")(trials.trials)
 app.command("export")(export.export)
+app.command("report")(report.report)
+app.command("recover")(recover.recover)
+app.command("backup")(backup.backup)
 app.command("spaces")(catalogue.spaces)
 app.command("landmarks")(catalogue.landmarks)
 app.command("datasets")(catalogue.datasets)

@@ -1,4 +1,4 @@
-"""``nas export``: write the best architecture of a study, or any trial's."""
+"""``nas export``: write the best architecture of a study, or any trial's, with or without its weights."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import DEFAULT_URL, Storage, StudyName
+from nas.errors import UserError
 
 
 class Format(StrEnum):
@@ -14,20 +15,47 @@ class Format(StrEnum):
 
     YAML = "yaml"
     JSON = "json"
+    TIMM = "timm"
+    ONNX = "onnx"
 
 
 def export(
     study_name: StudyName,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="File to write.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="PATH", help="File to write, or folder with --format timm.")
+    ],
     trial: Annotated[str, typer.Option(metavar="best|N", help="Which trial.")] = "best",
-    format_: Annotated[Format | None, typer.Option("--format", help="Default: by the ending of PATH.")] = None,
+    format_: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="yaml, json: the architecture. timm: a folder that timm loads. onnx. Default: by the ending of PATH.",
+        ),
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train the trial again: timm and onnx of trials whose weights are gone.")
+    ] = False,
     storage: Storage = DEFAULT_URL,
 ) -> int:
-    """Write an architecture file that `nas.Architecture.load` reads."""
-    from nas.export.files import export_architecture
+    """Write an architecture, or the trained network once it is verified to compute what it did in the study."""
+    from nas.export.files import export_architecture, format_of
     from nas.study.records import open_study
 
-    chosen = format_.value if format_ else None
-    record = export_architecture(open_study(storage, study_name), trial, output, chosen)
-    typer.echo(f"{output}: trial {record.number}, {record.architecture}")
+    study = open_study(storage, study_name)
+    chosen = format_of(output, format_.value if format_ else None)
+    if chosen in ("yaml", "json"):
+        if retrain:
+            raise UserError(f"--retrain: {chosen} carries no weights; it goes with timm and onnx")
+        record = export_architecture(study, trial, output)
+        typer.echo(f"{output}: trial {record.number}, {record.architecture}")
+        return 0
+    from nas.export.models import export_model
+
+    done = export_model(study, trial, output, chosen, retrain=retrain)
+    checked = done.verification
+    typer.echo(f"{output}: trial {done.record.number}, {done.architecture}")
+    typer.echo(
+        f"verified in a clean process: logits differ by at most {checked.logit_difference:.2g}, "
+        f"validation accuracy {checked.score:.4f} (recorded {done.record.score:.4f})"
+    )
     return 0

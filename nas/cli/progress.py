@@ -67,16 +67,23 @@ def _follow(study: Study, workers: LocalWorkers) -> None:
     else:
         with Live(console=console, refresh_per_second=4, transient=True) as live:
             while workers.num_running:
-                live.update(Text(progress_line(summarise(study))))
+                live.update(Text(progress_line(_poll(study, workers))))
                 time.sleep(POLL_S)
     workers.raise_failure()
+
+
+def _poll(study: Study, workers: LocalWorkers) -> Summary:
+    summary = summarise(study)
+    if not summary.done and (killed := workers.replace_killed()):
+        say(f"{killed} worker{'s were' if killed > 1 else ' was'} killed; started anew, nothing is lost")
+    return summary
 
 
 def _follow_plain(study: Study, workers: LocalWorkers) -> None:
     """In a pipe or a log: one line now and then, when something has changed."""
     last, shown_at = "", 0.0
     while workers.num_running:
-        summary = summarise(study)
+        summary = _poll(study, workers)
         if counts_text(summary) != last and time.monotonic() - shown_at >= PLAIN_EVERY_S:
             last, shown_at = counts_text(summary), time.monotonic()
             say(progress_line(summary))

@@ -1,7 +1,6 @@
 """Where the checkpoints of a study lie, and which of them are kept."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from nas.study.records import TrialRecord, best_of, landmark_of
@@ -23,11 +22,14 @@ class CheckpointFolder:
         """The file of a trial, whether it exists or not."""
         return self.folder / f"trial-{number}.ckpt"
 
-    def remove_done(self, trials: tuple[TrialRecord, ...]) -> None:
-        """Remove what ended trials left, but keep the best trial's and the plain network's for export."""
-        kept = {record.number for record in (best_of(trials), landmark_of(trials, "plain")) if record}
-        self._remove(t.number for t in trials if t.state in ("complete", "pruned", "fail") and t.number not in kept)
+    def remove_done(self, trials: tuple[TrialRecord, ...]) -> int:
+        """Remove what ended trials left, but keep the best trial's and the plain network's for export.
 
-    def _remove(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            self.path(number).unlink(missing_ok=True)
+        Returns how many files were removed.
+        """
+        kept = {record.number for record in (best_of(trials), landmark_of(trials, "plain")) if record}
+        done = [t.number for t in trials if t.state in ("complete", "pruned", "fail") and t.number not in kept]
+        left = [self.path(number) for number in done if self.path(number).exists()]
+        for path in left:
+            path.unlink(missing_ok=True)  # another worker may clean at the same time
+        return len(left)

@@ -176,33 +176,45 @@ class LocalWorkers:
     killed: set[str] = field(default_factory=set)
     """Ids of workers that did not put their trials back in time."""
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _logs: list[IO[bytes]] = field(default_factory=list)
+    _logs: dict[str, IO[bytes]] = field(default_factory=dict)
 
     def __enter__(self) -> "LocalWorkers":
-        threads = max(1, cpu_count() // self.count)
         for _ in range(self.count):
-            log = tempfile.TemporaryFile()
-            command = [sys.executable, "-m", "nas", "worker", self.name, "--storage", self.url]
-            worker_id = new_worker_id()
-            command += ["--id", worker_id, "--parent", str(os.getpid())]
-            command += ["--threads", str(threads), "--device", self.device]
-            if self.deadline is not None:
-                command += ["--deadline", str(self.deadline)]
-            environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-            self._logs.append(log)
-            self._processes[worker_id] = subprocess.Popen(  # noqa: S603 - our own command line
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
+            self._start()
         return self
+
+    def _start(self) -> None:
+        worker_id, threads = new_worker_id(), max(1, cpu_count() // self.count)
+        command = [sys.executable, "-m", "nas", "worker", self.name, "--storage", self.url]
+        command += ["--id", worker_id, "--parent", str(os.getpid())]
+        command += ["--threads", str(threads), "--device", self.device]
+        if self.deadline is not None:
+            command += ["--deadline", str(self.deadline)]
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the workers
+        self._logs[worker_id] = log
+        self._processes[worker_id] = subprocess.Popen(  # noqa: S603 - our own command line
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+            start_new_session=True,
+        )
+
+    def replace_killed(self) -> int:
+        """Start a new worker for each that a signal has ended (out of memory, say); returns how many.
+
+        The trial that it held is taken up again or, if it kills worker after worker, failed.
+        """
+        killed = [key for key, process in self._processes.items() if (process.poll() or 0) < 0]
+        for key in killed:
+            del self._processes[key]
+            self._start()
+        return len(killed)
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        for log in self._logs:
+        for log in self._logs.values():
             log.close()
 
     @property
@@ -214,8 +226,9 @@ class LocalWorkers:
         """When all have ended and one did not end well, raise what it said last."""
         if self.num_running:
             return
-        for process, log in zip(self._processes.values(), self._logs, strict=True):
+        for worker_id, process in self._processes.items():
             if process.returncode not in (0, 130):
+                log = self._logs[worker_id]
                 log.seek(0)
                 lines = log.read().decode(errors="replace").strip().splitlines()
                 said = lines[-1].removeprefix("nas: ") if lines else f"ended with code {process.returncode}"

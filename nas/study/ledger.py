@@ -150,7 +150,10 @@ class Ledger:
         return Architecture.from_dict(content) if content else None
 
     def record_epoch(self, trial_id: int, seed: int, epoch: EpochRecord) -> None:
-        """Store one epoch; an attempt that was broken off may have stored it before."""
+        """Store one epoch; an attempt that was broken off may have stored it before.
+
+        A trial that gets on is not what kills its workers: its crashes are forgotten.
+        """
         row = {key: value if math.isfinite(value) else None for key, value in asdict(epoch).items()}
         done = tables.epochs.c
         with self._engine.begin() as connection:
@@ -158,6 +161,7 @@ class Ledger:
             same = (done.trial_id == trial_id, done.seed == seed, done.epoch == epoch.epoch)
             connection.execute(sa.delete(tables.epochs).where(*same))
             connection.execute(sa.insert(tables.epochs).values(trial_id=trial_id, seed=seed, **row))
+            connection.execute(sa.update(tables.trials).where(tables.trials.c.trial_id == trial_id).values(crashes=0))
 
     def finish(self, trial_id: int, digest: str, measurement: Measurement) -> None:
         """Store the result of a run, its events and its reason in one transaction."""

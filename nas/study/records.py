@@ -43,7 +43,7 @@ class TrialRecord:
     wall_s: float | None
     worker: str | None
     crashes: int
-    """Workers that died while they trained it."""
+    """Workers that died while they trained it, since its last epoch."""
     started_at: datetime | None
     finished_at: datetime | None
     epochs: tuple[EpochRecord, ...]

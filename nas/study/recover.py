@@ -1,6 +1,7 @@
 """Putting back what dead workers held, so that nothing stays RUNNING for ever."""
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Collection
@@ -13,6 +14,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from nas.study import tables
+from nas.study.checkpoints import CheckpointFolder
+from nas.study.records import Study
+from nas.study.storage import close_storage, explained, open_storage
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -137,3 +141,54 @@ def _nobody_works(storage: "RDBStorage", study_id: int) -> bool:
         process_lives(pid) if where == host else time.time() - heartbeat_at < GRACE_S
         for where, pid, heartbeat_at in open_workers
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """What `recover` found and did."""
+
+    put_back: int
+    """Trials of dead workers that wait again."""
+    dead: tuple[str, ...]
+    """Workers that held trials and were gone."""
+    removed_checkpoints: int
+    """Files of trials that had ended."""
+    integrity: str
+    """`ok`, or what the database says is wrong with it."""
+    clock_skew_s: float
+    """How far this machine's clock is ahead of the database server's; 0 for SQLite."""
+    free_bytes: int
+    """Space left where checkpoints (and an SQLite database) are written."""
+
+
+def recover(study: Study) -> Recovery:
+    """Free the trials of dead workers, check database and checkpoints, remove files that nobody needs."""
+    storage = open_storage(study.url)
+    try:
+        with explained(study.url):
+            dead = tuple(worker.worker_id for worker in dead_workers(storage, study.study_id))
+            count = sweep(storage, study.study_id)
+            integrity, skew = _check_database(storage)
+    finally:
+        close_storage(storage)
+    checkpoints = CheckpointFolder(study.url, study.name)
+    return Recovery(
+        put_back=count,
+        dead=dead,
+        removed_checkpoints=checkpoints.remove_done(study.trials()),
+        integrity=integrity,
+        clock_skew_s=skew,
+        free_bytes=shutil.disk_usage(_existing(checkpoints.folder)).free,
+    )
+
+
+def _check_database(storage: "RDBStorage") -> tuple[str, float]:
+    with storage.engine.connect() as connection:
+        if storage.engine.dialect.name == "sqlite":
+            return str(connection.exec_driver_sql("PRAGMA integrity_check").scalar()), 0.0
+        theirs = connection.scalar(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp())))
+        return "ok", time.time() - float(theirs or 0)
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.resolve().parents) if path.exists())

@@ -77,8 +77,15 @@ class CandidateModule(L.LightningModule):
         """SGD whose rate `on_train_batch_start` sets."""
         groups = parameter_groups(self.model, self.config.weight_decay)
         momentum = self.config.momentum
+        # lightning cannot unscale fp16 gradients for a fused optimiser before its hook sees them
+        fused = self.device.type in ("cpu", "cuda") and self.config.precision != "16-mixed"
         optimizer = torch.optim.SGD(
-            groups, lr=self.config.learning_rate, momentum=momentum, nesterov=momentum > 0, foreach=True
+            groups,
+            lr=self.config.learning_rate,
+            momentum=momentum,
+            nesterov=momentum > 0,
+            fused=fused,
+            foreach=not fused,
         )
         if self._optimizer_state is not None:
             optimizer.load_state_dict(self._optimizer_state)

@@ -33,8 +33,9 @@ from nas.training.signals import Observation
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
+CPU_LAG = 1
 GPU_LAG = 16
-"""Steps between two looks of the guard at a GPU, each of which waits for it."""
+"""Steps between two looks of the guard; on a GPU each look waits for it."""
 
 OnEpoch = Callable[[EpochRecord], str | None]
 ShouldStop = Callable[[], bool]
@@ -113,7 +114,7 @@ def train(
         data.run_data(batch_size=config.batch_size, seed=seed, on=device),
         config,
         Guard(guard or GuardConfig()),
-        lag=1 if device.type == "cpu" else GPU_LAG,
+        lag=CPU_LAG if device.type == "cpu" else GPU_LAG,
         on_epoch=on_epoch,
         should_stop=should_stop,
         checkpoint=checkpoint,
@@ -268,11 +269,12 @@ class _Run(L.Callback):
             val_s=time.perf_counter() - self._val_start,
         )
         self.records.append(record)
-        if self.checkpoint is not None:
-            self._save(self.checkpoint, trainer, module)
         if self.on_epoch is not None and (reason := self.on_epoch(record)) is not None:
             self.reason = reason
             trainer.should_stop = True
+        # After the caller has stored the epoch: one that was stored but not kept is run, and judged, again.
+        if self.checkpoint is not None and self.reason is None:
+            self._save(self.checkpoint, trainer, module)
 
     def _check_stop(self) -> None:
         if self.should_stop is not None and self.should_stop():
@@ -319,7 +321,7 @@ def _candidate(module: L.LightningModule) -> CandidateModule:
 
 def _trainer(device: torch.device, config: TrainingConfig, *, epochs: int, callback: L.Callback) -> L.Trainer:
     """A lightning Trainer without logger, progress bar, summary, checkpoints or sanity check."""
-    if device.type == "cpu":  # choosing the CPU beside a GPU is meant, lightning's setting for its remark on it
+    if device.type == "cpu" and resolve_device("auto").type != "cpu":  # the CPU beside a GPU is meant
         disable_possible_user_warnings(module=r"lightning\.pytorch\.trainer\.setup")
     return L.Trainer(
         accelerator=device.type,

@@ -18,7 +18,7 @@ from nas.training.config import DataConfig
 from nas.training.data.source import DataSource, epoch_seed, num_batches
 from nas.training.data.summary import DataSummary, Labels, Part, check_parts, digest
 
-SMALLEST_SHIFTED = 8
+SMALLEST_SHIFTED = 16
 """Side from which images are shifted: at 8 pixels one pixel is a stroke, and brief training gets worse."""
 EVAL_BATCH = 256
 """Validation batch, where the training batch is smaller."""

@@ -7,6 +7,7 @@ scikit-learn's digits: 24 × 24 pixels, where a small network has room to get be
 import hashlib
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,11 @@ RECIPE = 1
 """Counts up when the pictures change."""
 CANVAS = 24
 DIGIT = 8
-NUM_PIECES = 8
+NUM_PIECES = 6
 """Distractors on each canvas."""
-PIECE = 5
+PIECE = 4
 """Side of a distractor in pixels."""
-NOISE = 0.15
+NOISE = 0.1
 """Standard deviation of the noise, where ink is 1."""
 NUM_TRAIN = 4096
 
@@ -101,9 +102,9 @@ def _cached(config: DataConfig, part: Part, count: int) -> ArrayPart:
 def _load(path: Path) -> ArrayPart | None:
     """A part from the cache; None where there is none or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             part, checksum = ArrayPart(file["images"], file["labels"]), str(file["checksum"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
     return part if checksum == _checksum(part) else None
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,6 +67,14 @@ class ImagePart:
         """The file of an image, where it has one."""
         samples = getattr(getattr(self.dataset, "reader", None), "samples", None)
         return None if samples is None else Path(samples[self.index[position]][0])
+
+    def image(self, position: int, mode: str) -> Image.Image:
+        """A decoded image. timm's own data set would leave its file open until it is collected."""
+        index = int(self.index[position])
+        if not hasattr(self.dataset, "reader"):
+            return cast("Image.Image", self.dataset[index][0].convert(mode))
+        with self.dataset.reader[index][0] as file, Image.open(file) as image:
+            return image.convert(mode)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -256,9 +264,9 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         position, seed = key
-        image, _ = self.part.dataset[int(self.part.index[position])]
+        image = self.part.image(position, self.mode)
         with _seeded(seed):
-            return self.transform(image.convert(self.mode)), int(self.part.labels[position])
+            return self.transform(image), int(self.part.labels[position])
 
 
 @contextmanager
@@ -368,6 +376,7 @@ class ImageData(DataSource):
             collate_fn=fast_collate,
             persistent_workers=config.workers > 0,
             multiprocessing_context="spawn" if config.workers else None,
+            generator=torch.Generator(),  # else each epoch draws from the global one
         )
         prefetching = PrefetchLoader(loader, mean=self._mean, std=self._std, channels=self.in_chans, device=on)
         return _LoaderBatches(prefetching, order)

@@ -1,0 +1,85 @@
+"""Workers that are killed without warning: nothing lost, nothing twice, the same results."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from nas.errors import UserError
+from nas.study import tables
+from nas.study.records import Study, open_study
+from nas.study.storage import open_engine
+from tests.cli.conftest import write_study
+
+NAME = "tiny"
+
+
+def command(folder: Path, url: str) -> list[str]:
+    # random sampling: what a place in the study draws does not depend on who was faster
+    file = write_study(folder, space="full", sampler="random", training={"epochs": 3, "batch_size": 64}, trials=8)
+    return [sys.executable, "-m", "nas", "search", str(file), "--storage", url, "--workers", "2"]
+
+
+def outcome(study: Study) -> list[tuple[object, ...]]:
+    return [(t.number, t.state, t.digest, t.score, tuple(e.val_loss for e in t.epochs)) for t in study.trials()]
+
+
+def worker_pids(url: str) -> list[int]:
+    """Processes that hold a trial now."""
+    query = sa.select(tables.workers.c.pid).join(
+        tables.leases, tables.leases.c.worker_id == tables.workers.c.worker_id
+    )
+    with open_engine(url).connect() as connection:
+        return list(connection.scalars(query))
+
+
+def wait_for(condition: Callable[[], object], limit_s: float = 120) -> None:
+    end = time.monotonic() + limit_s
+    while True:
+        try:
+            if condition():
+                return
+        except UserError:  # not stored yet
+            pass
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    url = f"sqlite:///{folder / 'nas.db'}"
+    subprocess.run(command(folder, url), check=True, capture_output=True)
+    return outcome(open_study(url, NAME))
+
+
+def test_killed_workers(undisturbed: list[tuple[object, ...]], url: str, tmp_path: Path) -> None:
+    launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for ended in (1, 3):
+        wait_for(lambda n=ended: sum(t.state == "complete" for t in open_study(url, NAME).trials()) >= n)
+        wait_for(lambda: worker_pids(url))
+        for pid in worker_pids(url)[:1]:
+            os.kill(pid, signal.SIGKILL)
+    _, err = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, err
+    study = open_study(url, NAME)
+    assert outcome(study) == undisturbed
+    with open_engine(url).connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(tables.leases)) == 0
+        assert connection.scalar(sa.select(sa.func.count()).select_from(tables.measurements)) == 8
+    assert not list(tmp_path.glob("checkpoints/*/trial-[1-9].ckpt")) or study.best() is not None
+
+
+def test_a_killed_launcher_takes_its_workers_with_it(url: str, tmp_path: Path) -> None:
+    launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: worker_pids(url))
+    launcher.kill()
+    launcher.wait()
+    wait_for(lambda: not worker_pids(url), 30)
+    assert all(t.state != "running" for t in open_study(url, NAME).trials())

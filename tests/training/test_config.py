@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import pytest
+
+from nas.errors import UserError
+from nas.training.config import DATA_SOURCES, DataConfig, GuardConfig, TrainingConfig
+from nas.training.signals import SIGNALS
+
+
+@pytest.mark.parametrize("model", [DataConfig, TrainingConfig, GuardConfig])
+def test_every_field_has_a_help_text(model):
+    assert all(field.description for field in model.model_fields.values())
+
+
+@pytest.mark.parametrize("source", ["digits", "cluttered-digits", "folder:/a:b", "torch/cifar10:/data", "wds/x:/y"])
+def test_known_sources_are_taken(source):
+    assert DataConfig(source=source).source == source
+
+
+@pytest.mark.parametrize("source", ["digit", "folder:", "folder", "torch/", "ftp/x"])
+def test_an_unknown_source_is_named_with_those_that_are_known(source):
+    with pytest.raises(UserError, match=rf"^s\.yaml: source: unknown data source '{source}'; known: digits, "):
+        DataConfig.parse({"source": source}, "s.yaml")
+
+
+def test_every_listed_scheme_is_a_source():
+    assert all(DataConfig(source=name.replace("[", "").replace("]", "")) for name in DATA_SOURCES)
+
+
+def test_fractions_leave_room_for_training():
+    with pytest.raises(UserError, match=r"val_fraction \+ test_fraction must be below 1, got 0\.5 \+ 0\.6"):
+        DataConfig.parse({"val_fraction": 0.5, "test_fraction": 0.6}, "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0),
+        ("momentum", 1),
+        ("precision", "8-bit"),
+        ("schedule", "linear"),
+        ("device", "gpu"),
+        ("device", "cuda:"),
+        ("label_smoothing", 1),
+        ("clip_grad_norm", 0),
+        ("threads", 0),
+    ],
+)
+def test_impossible_values_are_named(key, value):
+    with pytest.raises(UserError, match=rf"^s\.yaml: {key}: .*{value!r}"):
+        TrainingConfig.parse({key: value}, "s.yaml")
+
+
+def test_thresholds_default_change_and_switch_off():
+    names = {signal.name: signal.threshold for signal in GuardConfig().signals()}
+    assert names == {signal.name: signal.default for signal in SIGNALS}
+    chosen = GuardConfig(thresholds={"loss-spike": 7, "gradient-explosion": False}).signals()
+    assert {signal.name: signal.threshold for signal in chosen} == {"non-finite": 1, "loss-spike": 7}
+    assert GuardConfig.off().signals() == ()
+
+
+def test_an_unknown_signal_and_a_threshold_out_of_range_are_named():
+    with pytest.raises(UserError, match=r"^s\.yaml: thresholds: unknown signal 'spike'; known: non-finite, loss-spike"):
+        GuardConfig.parse({"thresholds": {"spike": 3}}, "s.yaml")
+    with pytest.raises(UserError, match=r"loss-spike: expected a number from 1 or off, got 0\.5"):
+        GuardConfig.parse({"thresholds": {"loss-spike": 0.5}}, "s.yaml")
+
+
+def test_the_configuration_needs_no_torch():
+    code = "import sys, nas.training.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,217 @@
+"""Image folders and timm's other schemes."""
+
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nas.errors import DataError
+from nas.training.config import DataConfig
+from nas.training.data import describe, images, open_data
+from nas.training.data.images import list_images
+
+CPU = torch.device("cpu")
+
+
+def config(root, **more):
+    return DataConfig(source=f"folder:{root}", image_size=16, **more)
+
+
+def files(listed, part):
+    chosen = listed.parts[part]
+    return {chosen.file(i) for i in range(len(chosen))}
+
+
+def test_class_folders_are_split_evenly(image_folder):
+    summary = describe(config(image_folder))
+    assert summary.class_names == ("one", "two", "zero")
+    assert summary.class_counts == (12, 12, 12)
+    assert (summary.num_train, summary.num_val, summary.num_test) == (36, 12, 12)
+    assert summary.input_size == (3, 16, 16)
+
+
+def test_the_parts_share_no_file(image_folder):
+    listed = list_images(config(image_folder))
+    train, val, test = (files(listed, part) for part in ("train", "val", "test"))
+    assert len(train | val | test) == 60
+    assert not train & val
+    assert not (train | val) & test
+
+
+def test_a_search_never_opens_a_test_file(image_folder, monkeypatch):
+    """Not even to see whether it can be read."""
+    for file in files(list_images(config(image_folder)), "test"):
+        file.write_bytes(b"x" * file.stat().st_size)
+    data = open_data(config(image_folder))
+    run = data.run_data(batch_size=8, seed=0, on=CPU)
+    assert sum(len(y) for (_, y), _, _ in iter(run.train_dataloader())) == 36
+    assert sum(len(y) for (_, y), _, _ in iter(run.val_dataloader())) == 12
+    with pytest.raises(DataError, match="not a readable image"):
+        run.test_dataloader()
+
+
+def test_subfolders_are_the_parts(image_folder, tmp_path):
+    root = tmp_path / "divided"
+    for part, numbers in {"train": range(10), "validation": range(10, 14), "test": range(14, 20)}.items():
+        for name in ("zero", "one", "two"):
+            (root / part / name).mkdir(parents=True)
+            for file in (image_folder / name).iterdir():
+                if int(file.stem) in numbers:
+                    shutil.copy(file, root / part / name)
+    summary = describe(config(root))
+    assert (summary.num_train, summary.num_val, summary.num_test) == (30, 12, 18)
+    shutil.rmtree(root / "validation")
+    summary = describe(config(root))
+    assert (summary.num_train, summary.num_val, summary.num_test) == (24, 6, 18)
+    (root / "test" / "one").rename(root / "test" / "three")
+    with pytest.raises(DataError, match=r"test/three: a class without training images"):
+        describe(config(root))
+
+
+def test_batches_are_a_function_of_seed_and_epoch(image_folder):
+    data = open_data(config(image_folder))
+
+    def epoch(seed, number):
+        batches = data.train_batches(batch_size=16, seed=seed, on=CPU)
+        random.seed(random.getrandbits(32))
+        batches.set_epoch(number)
+        pairs = list(batches)
+        return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+
+    x, y = epoch(0, 1)
+    assert x.shape == (36, 3, 16, 16)
+    assert sorted(y.tolist()) == [0] * 12 + [1] * 12 + [2] * 12
+    before = random.getstate(), torch.get_rng_state()
+    again = epoch(0, 1)
+    assert torch.equal(before[1], torch.get_rng_state()), "global generators are left alone"
+    assert torch.equal(x, again[0])
+    assert not torch.equal(x, epoch(0, 2)[0])
+    assert not torch.equal(x, epoch(1, 1)[0])
+
+
+def test_validation_images_are_standardised_and_fixed(image_folder):
+    data = open_data(config(image_folder, in_chans=1))
+    first, second = (list(data.val_batches(batch_size=8, on=CPU)) for _ in range(2))
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(first, second, strict=True))
+    listed = list_images(config(image_folder, in_chans=1))
+    with Image.open(listed.parts["val"].file(0)) as image:
+        expected = (np.asarray(image.convert("L"), np.float64) / 255 - 0.449) / 0.226
+    np.testing.assert_allclose(first[0][0][0, 0].numpy(), expected, atol=1e-4)
+
+
+def test_loader_processes_give_the_same_batches(image_folder):
+    def labels_and_sum(workers):
+        batches = open_data(config(image_folder, workers=workers)).train_batches(batch_size=16, seed=0, on=CPU)
+        return [(y.tolist(), x.sum().item()) for x, y in batches]
+
+    assert labels_and_sum(0) == labels_and_sum(1)
+
+
+def test_the_fingerprint_sees_a_changed_file(image_folder):
+    before = describe(config(image_folder)).fingerprint
+    assert describe(config(image_folder)).fingerprint == before
+    file = min(files(list_images(config(image_folder)), "train"))
+    Image.new("L", (40, 40)).save(file)
+    assert describe(config(image_folder)).fingerprint != before
+
+
+def test_missing_empty_and_misplaced_images(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: no such folder of images"):
+        describe(config(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: no images in it \(looked for \.png, \.jpg, \.jpeg\)"):
+        describe(config(tmp_path / "empty"))
+    Image.new("L", (8, 8)).save(tmp_path / "empty" / "a.png")
+    with pytest.raises(DataError, match=r"empty: expected one folder for each class, found images beside them"):
+        describe(config(tmp_path / "empty"))
+
+
+def test_one_class_is_not_enough(image_folder):
+    for name in ("one", "two"):
+        shutil.rmtree(image_folder / name)
+    with pytest.raises(DataError, match="expected at least 2 classes, found 1"):
+        describe(config(image_folder))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_a_broken_image_is_named(image_folder, damage):
+    file = min(f for f in files(list_images(config(image_folder)), "train") if f.suffix == ".jpg")
+    content = {"truncated": file.read_bytes()[:-60], "empty": b"", "text": b"not an image"}[damage]
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"^{file}: not a readable image: \S[^\n]*$"):
+        open_data(config(image_folder))
+
+
+def test_a_file_is_verified_once_until_it_changes(image_folder, monkeypatch):
+    opened = []
+    real = Image.open
+    monkeypatch.setattr(images.Image, "open", lambda path: opened.append(path) or real(path))
+    open_data(config(image_folder))
+    assert len(opened) == 48
+    open_data(config(image_folder))
+    assert len(opened) == 48
+    changed = opened[0]
+    Image.new("L", (20, 20)).save(changed)
+    opened.clear()
+    open_data(config(image_folder))
+    assert opened == [changed]
+
+
+def test_torchvision_data_sets_that_are_not_there(tmp_path):
+    with pytest.raises(DataError, match=r"torch/cifar10:.*: cannot be opened: Dataset not found"):
+        describe(DataConfig(source=f"torch/cifar10:{tmp_path}"))
+    with pytest.raises(DataError, match=r"cannot be opened: Unknown torchvision dataset nope"):
+        describe(DataConfig(source=f"torch/nope:{tmp_path}"))
+
+
+def test_a_scheme_without_its_package_says_which():
+    with pytest.raises(DataError, match=r"hfds/mnist: this source needs another package: .*datasets"):
+        describe(DataConfig(source="hfds/mnist"))
+
+
+class _Stream:
+    """Stands for timm's IterableImageDataset, whose packages are not installed here."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __iter__(self):
+        for i in range(self.count):
+            yield Image.new("RGB", (20, 20), (i, 0, 0)), i % 2
+
+
+def test_a_stream_is_read_into_memory_and_divided(monkeypatch):
+    def create(name, root, split, **_):
+        if split != "train":
+            raise ValueError(f"unknown split {split}")
+        return _Stream(50)
+
+    monkeypatch.setattr(images, "create_dataset", create)
+    data = open_data(DataConfig(source="wds/shards:/data", image_size=16, num_train=40))
+    assert data.summary.num_train + data.summary.num_val + data.summary.num_test == 40
+    assert data.summary.num_val == 8
+    assert data.input_size == (3, 16, 16)
+
+
+def test_torchvision_splits(monkeypatch):
+    class Cifar:
+        classes = ("cat", "dog")
+
+        def __init__(self, count):
+            self.targets = [i % 2 for i in range(count)]
+
+        def __getitem__(self, index):
+            return Image.new("RGB", (32, 32), (index, 0, 0)), self.targets[index]
+
+        def __len__(self):
+            return len(self.targets)
+
+    monkeypatch.setattr(images, "create_dataset", lambda name, root, split, **_: Cifar(40 if split == "train" else 10))
+    summary = describe(DataConfig(source="torch/cifar10:/data", image_size=32))
+    assert (summary.num_train, summary.num_val, summary.num_test) == (32, 8, 10)
+    assert summary.class_names == ("cat", "dog")
+    summary = describe(DataConfig(source="torch/imagenet:/data", image_size=32))
+    assert (summary.num_train, summary.num_val, summary.num_test) == (40, 10, 0)
