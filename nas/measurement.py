@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from nas.errors import NasError
+
 
 class Outcome(StrEnum):
     """How a training run ended."""
@@ -14,6 +16,12 @@ class Outcome(StrEnum):
     """The caller stopped it (a pruner, say)."""
     UNSTABLE = "unstable"
     """The guard stopped it."""
+
+
+class Interrupted(NasError):
+    """The run was asked to stop: it has no result."""
+
+    exit_code = 130
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli import backup, catalogue, export, recover, report, resume, search, status, trials, worker
+from nas.cli import (
+    backup,
+    calibrate,
+    catalogue,
+    check,
+    cost,
+    dashboard,
+    export,
+    init,
+    recover,
+    report,
+    resume,
+    search,
+    status,
+    trials,
+    worker,
+)
 from nas.cli.options import INTERRUPTED
 from nas.errors import NasError
 
@@ -25,13 +41,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init.init)
 app.command("search")(search.search)
 app.command("resume")(resume.resume)
 app.command("worker")(worker.worker)
 app.command("status")(status.status)
+app.command("calibrate")(calibrate.calibrate)
 app.command("trials")(trials.trials)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("dashboard")(dashboard.dashboard)
+app.command("check")(check.check)
+app.command("cost")(cost.cost)
 app.command("recover")(recover.recover)
 app.command("backup")(backup.backup)
 app.command("spaces")(catalogue.spaces)

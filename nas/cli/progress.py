@@ -1,5 +1,6 @@
 """Running local workers with progress on standard error, and watching a study."""
 
+import signal
 import time
 from collections.abc import Sequence
 
@@ -9,9 +10,11 @@ from rich.live import Live
 from rich.text import Text
 
 from nas.cli.options import INTERRUPTED
+from nas.errors import StorageError
 from nas.report.summary import Summary, counts_text, duration_text, summarise, summary_text
 from nas.study.launch import LocalWorkers, absolute_url, sweep_study
 from nas.study.records import Study
+from nas.study.storage import DEFAULT_URL, RECONNECT_S, connection_lost, redact
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
@@ -24,6 +27,7 @@ def say(text: str) -> None:
 
 def work(study: Study, num_workers: int, device: str, limit_s: float | None) -> int:
     """Train what is left of a study with local workers; returns the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)
     before = summarise(study)
     if before.done:
@@ -38,24 +42,21 @@ def work(study: Study, num_workers: int, device: str, limit_s: float | None) -> 
     try:
         with workers:
             _follow(study, workers)
-        workers_failure = None
+        interrupted = False
     except KeyboardInterrupt:
-        workers_failure = INTERRUPTED
-    put_back = sweep_study(study, workers.killed)
+        interrupted = True
+    sweep_study(study, workers.killed)
     after = summarise(study)
     typer.echo(summary_text(after))
-    if workers_failure is not None or not after.done:
-        why = "interrupted" if workers_failure else "stopped before the end"
-        running = f"; {put_back} running trials put back" if put_back else ""
-        say(f"{why}{running}; go on with: nas resume {study.name}{_storage_hint(study)}")
-        return INTERRUPTED if workers_failure else 0
+    if interrupted or not after.done:
+        why = "interrupted" if interrupted else "stopped before the end"
+        say(f"{why}, running trials wait again; go on with: nas resume {study.name}{_storage_hint(study)}")
+        return INTERRUPTED if interrupted else 0
     say(f"export it with: nas export {study.name}{_storage_hint(study)} -o best.yaml")
     return 0
 
 
 def _storage_hint(study: Study) -> str:
-    from nas.study.storage import DEFAULT_URL, redact
-
     return "" if study.url == DEFAULT_URL else f" --storage {redact(study.url)}"
 
 
@@ -73,10 +74,22 @@ def _follow(study: Study, workers: LocalWorkers) -> None:
 
 
 def _poll(study: Study, workers: LocalWorkers) -> Summary:
-    summary = summarise(study)
+    summary = _patient_summary(study)
     if not summary.done and (killed := workers.replace_killed()):
         say(f"{killed} worker{'s were' if killed > 1 else ' was'} killed; started anew, nothing is lost")
     return summary
+
+
+def _patient_summary(study: Study) -> Summary:
+    """The summary; while a database server is away, wait for it as long as the workers do."""
+    end = time.monotonic() + RECONNECT_S
+    while True:
+        try:
+            return summarise(study)
+        except StorageError as error:
+            if not connection_lost(study.url, error) or time.monotonic() > end:
+                raise
+            time.sleep(1.0)
 
 
 def _follow_plain(study: Study, workers: LocalWorkers) -> None:

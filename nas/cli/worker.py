@@ -19,10 +19,13 @@ def worker(
     deadline: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> int:
     """Train trials of a stored study until it is done."""
+    from nas.study.objective import Training
+    from nas.study.records import open_study
     from nas.study.worker import StopFlag, Worker
 
     stop = StopFlag(parent_pid=parent, deadline=deadline)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    Worker(storage, study_name, device=device, threads=threads, stop=stop, worker_id=id_).run(trials)
+    study = open_study(storage, study_name)
+    Worker(study, Training(study, device=device, threads=threads), stop=stop, worker_id=id_).run(trials)
     return INTERRUPTED if stop() and deadline is None else 0

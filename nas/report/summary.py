@@ -9,8 +9,8 @@ from nas.study.records import Study, TrialRecord, best_of, landmark_of, wilson_i
 
 ENDED = ("complete", "pruned", "fail")
 NOTE = (
-    "one seed each, intervals from the {count} validation images alone: "
-    "a candidate to confirm with more seeds, not a proven difference"
+    "       (one seed each, intervals of the {count} validation images alone:\n"
+    "       a candidate to confirm, not a proven difference)"
 )
 
 
@@ -25,6 +25,8 @@ class Summary:
     reasons: dict[str, int]
     best: TrialRecord | None
     plain: TrialRecord | None
+    best_fused: TrialRecord | None
+    """The best network that carries attention; the same as ``best`` unless that is the plain one."""
     num_workers: int
     """Workers alive."""
     trials_per_minute: float | None
@@ -53,6 +55,7 @@ class Summary:
             "reasons": self.reasons,
             "best": self.best.to_dict() if self.best else None,
             "plain": self.plain.to_dict() if self.plain else None,
+            "best_fused": self.best_fused.to_dict() if self.best_fused else None,
             "workers_alive": self.num_workers,
             "trials_per_minute": self.trials_per_minute,
             "left_s": self.left_s,
@@ -73,6 +76,7 @@ def summarise(study: Study) -> Summary:
         reasons=dict(Counter(t.reason for t in trials if t.reason)),
         best=best_of(trials),
         plain=landmark_of(trials, "plain"),
+        best_fused=best_of(tuple(t for t in trials if t.architecture and not t.architecture.is_plain)),
         num_workers=study.num_alive(),
         trials_per_minute=rate and 60 * rate,
         left_s=(target - ended) / rate if rate else None,
@@ -114,22 +118,24 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _trial_line(label: str, record: TrialRecord, count: int) -> str:
+def _trial_lines(label: str, record: TrialRecord, count: int) -> list[str]:
     low, high = wilson_interval(record.score or 0.0, count)
-    params = f"{record.num_params:,} parameters" if record.num_params else ""
-    score = f"{label:<6} {record.score:.4f} [{low:.3f}, {high:.3f}]"
-    return f"{score}  trial {record.number:<4} {params:<22} {record.architecture}"
+    params = f"  {record.num_params:,} parameters" if record.num_params else ""
+    first = f"{label:<6} {record.score:.4f} [{low:.3f}, {high:.3f}]  trial {record.number}{params}"
+    return [first] if record.landmark == "plain" else [first, f"       {record.architecture}"]
 
 
 def summary_text(summary: Summary) -> str:
     """A summary for people."""
     lines = [f"study {summary.name}: {counts_text(summary)}"]
     if summary.best:
-        lines.append(_trial_line("best", summary.best, summary.num_val))
+        lines.extend(_trial_lines("best", summary.best, summary.num_val))
+    if summary.best_fused and summary.best_fused is not summary.best:
+        lines.extend(_trial_lines("fused", summary.best_fused, summary.num_val))
     if summary.plain and summary.plain.score is not None:
-        lines.append(_trial_line("plain", summary.plain, summary.num_val))
+        lines.extend(_trial_lines("plain", summary.plain, summary.num_val))
     if summary.best:
-        lines.append(f"       ({NOTE.format(count=summary.num_val)})")
+        lines.append(NOTE.format(count=summary.num_val))
     if summary.num_workers:
         rate = f", {summary.trials_per_minute:.1f} trials/min" if summary.trials_per_minute else ""
         left = f", about {duration_text(summary.left_s)} left" if summary.left_s else ""

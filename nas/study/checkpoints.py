@@ -1,10 +1,15 @@
 """Where the checkpoints of a study lie, and which of them are kept."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from nas.study.records import TrialRecord, best_of, landmark_of
+from optuna.trial import FrozenTrial, TrialState
+
 from nas.study.storage import sqlite_path
+
+LANDMARK_ATTR = "landmark"
+"""Attribute of an Optuna trial that trains a landmark: its name."""
 
 DEFAULT_FOLDER = Path("studies/checkpoints")
 """For databases on a server; it must be shared by the machines if a trial is to go on elsewhere."""
@@ -22,14 +27,19 @@ class CheckpointFolder:
         """The file of a trial, whether it exists or not."""
         return self.folder / f"trial-{number}.ckpt"
 
-    def remove_done(self, trials: tuple[TrialRecord, ...]) -> int:
+    def remove_done(self, trials: Iterable[FrozenTrial]) -> int:
         """Remove what ended trials left, but keep the best trial's and the plain network's for export.
 
         Returns how many files were removed.
         """
-        kept = {record.number for record in (best_of(trials), landmark_of(trials, "plain")) if record}
-        done = [t.number for t in trials if t.state in ("complete", "pruned", "fail") and t.number not in kept]
-        left = [self.path(number) for number in done if self.path(number).exists()]
-        for path in left:
-            path.unlink(missing_ok=True)  # another worker may clean at the same time
-        return len(left)
+        by_number = {trial.number: trial for trial in trials}
+        complete = [t for t in by_number.values() if t.state == TrialState.COMPLETE]
+        best = max(complete, key=lambda t: (t.value, -t.number), default=None)
+        removed = 0
+        for path in self.folder.glob("trial-*.ckpt"):
+            trial = by_number.get(int(path.stem.removeprefix("trial-")))
+            kept = trial is best or (trial is not None and trial.user_attrs.get(LANDMARK_ATTR) == "plain")
+            if trial is not None and trial.state.is_finished() and not kept:
+                path.unlink(missing_ok=True)  # another worker may clean at the same time
+                removed += 1
+        return removed

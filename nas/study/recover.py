@@ -169,13 +169,14 @@ def recover(study: Study) -> Recovery:
             dead = tuple(worker.worker_id for worker in dead_workers(storage, study.study_id))
             count = sweep(storage, study.study_id)
             integrity, skew = _check_database(storage)
+            checkpoints = CheckpointFolder(study.url, study.name)
+            removed = checkpoints.remove_done(storage.get_all_trials(study.study_id, deepcopy=False))
     finally:
         close_storage(storage)
-    checkpoints = CheckpointFolder(study.url, study.name)
     return Recovery(
         put_back=count,
         dead=dead,
-        removed_checkpoints=checkpoints.remove_done(study.trials()),
+        removed_checkpoints=removed,
         integrity=integrity,
         clock_skew_s=skew,
         free_bytes=shutil.disk_usage(_existing(checkpoints.folder)).free,

@@ -131,10 +131,10 @@ def explained(url: str) -> Iterator[None]:
         raise _explain(url, found) from error
 
 
-def connection_lost(engine: sa.Engine, error: BaseException) -> bool:
+def connection_lost(url: str, error: BaseException) -> bool:
     """Whether a database server went away; a file does not come back by waiting."""
     found = database_error(error)
-    return engine.dialect.name != "sqlite" and isinstance(found, (sa.exc.OperationalError, sa.exc.InterfaceError))
+    return sqlite_path(url) is None and isinstance(found, (sa.exc.OperationalError, sa.exc.InterfaceError))
 
 
 def wait_for_database(engine: sa.Engine, url: str) -> None:

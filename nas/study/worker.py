@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import optuna
@@ -14,24 +13,21 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from nas.architecture import Architecture
-from nas.errors import DataError, NasError
-from nas.measurement import EpochRecord, Measurement, Outcome
+from nas.errors import NasError
+from nas.measurement import EpochRecord, Interrupted, Outcome
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
-from nas.study.checkpoints import CheckpointFolder
+from nas.study.checkpoints import LANDMARK_ATTR, CheckpointFolder
 from nas.study.config import StudyConfig
 from nas.study.ledger import LeaseLost, Ledger, new_worker_id
+from nas.study.objective import Measure
 from nas.study.pruning import make_pruner
-from nas.study.records import open_study
+from nas.study.records import Study
 from nas.study.recover import put_back, sweep
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
 from nas.study.storage import close_storage, connection_lost, explained, open_storage, wait_for_database
-from nas.training.checkpoint import CheckpointError
-from nas.training.data import open_data
-from nas.training.run import Interrupted, resolve_device, train
 
 HEARTBEAT_S = 5.0
-LANDMARK_ATTR = "landmark"
 MAX_FAILURES_IN_A_ROW = 3
 
 
@@ -54,52 +50,38 @@ class StopFlag:
 
 
 class Worker:
-    """Trains trials of one study in this process."""
+    """Works on one study in this process; ``measure`` trains the candidates."""
 
     def __init__(
         self,
-        url: str,
-        name: str,
+        study: Study,
+        measure: Measure,
         *,
-        device: str,
-        threads: int | None,
         stop: StopFlag,
         worker_id: str | None = None,
         checkpoints: Path | None = None,
     ) -> None:
-        self.url = url
+        self.url = study.url
+        self.measure = measure
         self.stop = stop
-        self.records = study = open_study(url, name)
-        self.checkpoints = CheckpointFolder(url, name, checkpoints)
-        self.config = StudyConfig.parse(study.config, f"study {name}")
+        self.config = StudyConfig.parse(study.config, f"study {study.name}")
         self.space = SearchSpace.from_dict(study.space)
-        self.training = self.config.training.model_copy(
-            update={
-                "device": str(resolve_device(device if device != "auto" else self.config.training.device)),
-                "threads": threads or self.config.training.threads,
-            }
-        )
-        self.data = open_data(self.config.data)
-        if self.data.fingerprint != study.data["fingerprint"]:
-            raise DataError(
-                f"study {name}: the data {self.config.data.source} changed since the study began "
-                f"(fingerprint {self.data.fingerprint}, was {study.data['fingerprint']}); start a study with a new name"
-            )
-        self._failures_in_a_row = 0
-        self.storage = open_storage(url)
+        self.checkpoints = CheckpointFolder(study.url, study.name, checkpoints)
+        self.storage = open_storage(study.url)
         self.ledger = Ledger(self.storage, study.study_id, worker_id or new_worker_id())
         self.study = optuna.load_study(
-            study_name=name,
+            study_name=study.name,
             storage=self.storage,
             sampler=FusionSampler(self.space, self.config.sampler, self.config.seed, self._claim),
-            pruner=make_pruner(self.config.pruner, self.training.epochs),
+            pruner=make_pruner(self.config.pruner, self.config.training.epochs),
         )
+        self._failures_in_a_row = 0
 
     def run(self, max_trials: int | None = None) -> int:
         """Work until nothing is left, ``max_trials`` are done or the stop flag is set; returns trials done."""
         done = 0
         with explained(self.url):
-            self.ledger.join(self.training.device)
+            self.ledger.join(self.measure.device)
             with _Heartbeat(self.ledger):
                 while (max_trials is None or done < max_trials) and not self.stop():
                     try:
@@ -115,7 +97,7 @@ class Worker:
 
     def _survive(self, error: Exception) -> None:
         """Wait for a database server that went away, and put back what this worker held; raise anything else."""
-        if not connection_lost(self.storage.engine, error):
+        if not connection_lost(self.url, error):
             raise error
         wait_for_database(self.storage.engine, self.url)
         for trial_id in self.ledger.held():
@@ -202,38 +184,24 @@ class Worker:
         self.study.tell(trial, state=TrialState.FAIL)
 
     def _measure(self, trial: Trial, architecture: Architecture) -> None:
-        seed, budget = self.config.seed, self.training.epochs
-        earlier = self.ledger.measured(architecture.digest, seed, budget)
-        if earlier is None:
-            measurement = self._train(trial, architecture)
+        seed, budget = self.config.seed, self.config.training.epochs
+        result = self.ledger.measured(architecture.digest, seed, budget)
+        if result is None:
+            measurement = self.measure(
+                architecture,
+                on_epoch=self._epoch_hook(trial),
+                should_stop=self.stop,
+                checkpoint=self.checkpoints.path(trial.number),
+            )
             self.ledger.finish(trial._trial_id, architecture.digest, measurement)
-            earlier = (measurement.outcome, measurement.score)
-        self._tell(trial, *earlier)
-        self.checkpoints.remove_done(self.records.trials())
-
-    def _train(self, trial: Trial, architecture: Architecture) -> Measurement:
-        """Train, or go on from the checkpoint of an attempt that was broken off."""
-        run = partial(
-            train,
-            architecture,
-            self.data,
-            self.training,
-            seed=self.config.seed,
-            guard=self.config.guard,
-            on_epoch=self._epoch_hook(trial),
-            should_stop=self.stop,
-            checkpoint=self.checkpoints.path(trial.number),
-        )
-        try:
-            return run()
-        except CheckpointError:  # torn or of another version: the seed gives the same epochs again
-            self.checkpoints.path(trial.number).unlink(missing_ok=True)
-            return run()
+            result = (measurement.outcome, measurement.score)
+        self._tell(trial, *result)
+        self.checkpoints.remove_done(self.study.get_trials(deepcopy=False))
 
     def _epoch_hook(self, trial: Trial) -> Callable[[EpochRecord], str | None]:
         """Stores and reports each epoch; answers with the pruner's name where it wants to stop."""
         is_landmark = LANDMARK_ATTR in trial.user_attrs
-        last = self.training.epochs - 1
+        last = self.config.training.epochs - 1
 
         def on_epoch(epoch: EpochRecord) -> str | None:
             self.ledger.record_epoch(trial._trial_id, self.config.seed, epoch)

@@ -16,6 +16,7 @@ from nas.study import tables
 from nas.study.records import Study, open_study
 from nas.study.storage import open_engine
 from tests.cli.conftest import write_study
+from tests.postgres import Server
 
 NAME = "tiny"
 
@@ -32,9 +33,7 @@ def outcome(study: Study) -> list[tuple[object, ...]]:
 
 def worker_pids(url: str) -> list[int]:
     """Processes that hold a trial now."""
-    query = sa.select(tables.workers.c.pid).join(
-        tables.leases, tables.leases.c.worker_id == tables.workers.c.worker_id
-    )
+    query = sa.select(tables.workers.c.pid).join(tables.leases, tables.leases.c.worker_id == tables.workers.c.worker_id)
     with open_engine(url).connect() as connection:
         return list(connection.scalars(query))
 
@@ -73,7 +72,20 @@ def test_killed_workers(undisturbed: list[tuple[object, ...]], url: str, tmp_pat
     with open_engine(url).connect() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(tables.leases)) == 0
         assert connection.scalar(sa.select(sa.func.count()).select_from(tables.measurements)) == 8
-    assert not list(tmp_path.glob("checkpoints/*/trial-[1-9].ckpt")) or study.best() is not None
+
+
+def test_a_database_server_that_restarts(
+    undisturbed: list[tuple[object, ...]], postgres_server: Server, tmp_path: Path
+) -> None:
+    url = postgres_server.url()
+    launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for ended in (1, 4):
+        wait_for(lambda n=ended: sum(t.state == "complete" for t in open_study(url, NAME).trials()) >= n)
+        postgres_server.stop()
+        postgres_server.start()
+    _, err = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, err
+    assert outcome(open_study(url, NAME)) == undisturbed
 
 
 def test_a_killed_launcher_takes_its_workers_with_it(url: str, tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""What a worker does with a candidate: train it on the study's data, as the study file says."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from nas.architecture import Architecture
+from nas.errors import DataError
+from nas.measurement import EpochRecord, Measurement
+from nas.study.config import StudyConfig
+from nas.study.records import Study
+from nas.training.checkpoint import CheckpointError
+from nas.training.data import open_data
+from nas.training.run import resolve_device, train
+
+OnEpoch = Callable[[EpochRecord], str | None]
+
+
+class Measure(Protocol):
+    """Measures an architecture: the worker stores what comes out, and hears of each epoch as it ends."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        ...
+
+    def __call__(
+        self, architecture: Architecture, *, on_epoch: OnEpoch, should_stop: Callable[[], bool], checkpoint: Path
+    ) -> Measurement:
+        """Train; go on from ``checkpoint`` where it exists. Raises `nas.measurement.Interrupted` when told to stop."""
+        ...
+
+
+class Training:
+    """Trains the candidates of one study: the data is opened once and served to all of them."""
+
+    def __init__(self, study: Study, *, device: str = "auto", threads: int | None = None) -> None:
+        self.config = StudyConfig.parse(study.config, f"study {study.name}")
+        wanted = device if device != "auto" else self.config.training.device
+        self.device = str(resolve_device(wanted))
+        self.training = self.config.training.model_copy(
+            update={"device": self.device, "threads": threads or self.config.training.threads}
+        )
+        self.data = open_data(self.config.data)
+        stored = study.data["fingerprint"]
+        if self.data.fingerprint != stored:
+            raise DataError(
+                f"study {study.name}: the data {self.config.data.source} changed since the study began "
+                f"(fingerprint {self.data.fingerprint[:16]}, was {stored[:16]}); start a study with a new name"
+            )
+
+    def __call__(
+        self, architecture: Architecture, *, on_epoch: OnEpoch, should_stop: Callable[[], bool], checkpoint: Path
+    ) -> Measurement:
+        """Train from scratch, or go on from what an attempt that was broken off has left."""
+        run = partial(
+            train,
+            architecture,
+            self.data,
+            self.training,
+            seed=self.config.seed,
+            guard=self.config.guard,
+            on_epoch=on_epoch,
+            should_stop=should_stop,
+            checkpoint=checkpoint,
+        )
+        try:
+            return run()
+        except CheckpointError:  # torn, or of another version: the seed gives the same epochs again
+            checkpoint.unlink(missing_ok=True)
+            return run()
