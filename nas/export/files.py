@@ -1,12 +1,25 @@
-"""Architecture files from stored trials."""
+"""Architecture files from stored trials, and what every export says of where it comes from. Needs no torch."""
 
 from pathlib import Path
 from typing import Any
 
 from nas.errors import UserError
-from nas.study.records import Study, TrialRecord
+from nas.space.space import SearchSpace
+from nas.study.records import Study, TrialRecord, landmark_of, wilson_interval
 
-FORMATS = {"yaml": (".yaml", ".yml"), "json": (".json",)}
+ENDINGS: dict[str, tuple[str, ...]] = {"yaml": (".yaml", ".yml"), "json": (".json",), "onnx": (".onnx",), "timm": ()}
+"""Endings that a format's files may have; timm is a folder of any name."""
+
+
+def format_of(path: Path, chosen: str | None) -> str:
+    """The format to write: the chosen one, which must fit the file's ending, or the one of that ending."""
+    if chosen == "timm":
+        return chosen
+    formats = {ending: name for name, known in ENDINGS.items() if chosen in (None, name) for ending in known}
+    if path.suffix not in formats:
+        other = "; for a folder that timm loads say --format timm" if chosen is None else ""
+        raise UserError(f"{path}: expected a file name that ends in {' or '.join(formats)}{other}")
+    return formats[path.suffix]
 
 
 def chosen_trial(study: Study, which: str) -> TrialRecord:
@@ -24,11 +37,8 @@ def chosen_trial(study: Study, which: str) -> TrialRecord:
     return record
 
 
-def export_architecture(study: Study, which: str, path: Path, format_: str | None) -> TrialRecord:
+def export_architecture(study: Study, which: str, path: Path) -> TrialRecord:
     """Write the canonical architecture of a trial with its provenance; returns the trial."""
-    endings = [ending for name, known in FORMATS.items() if format_ in (None, name) for ending in known]
-    if path.suffix not in endings:
-        raise UserError(f"{path}: expected a file name that ends in {' or '.join(endings)}")
     record = chosen_trial(study, which)
     if record.architecture is None:
         raise UserError(f"trial {which} of study {study.name!r} has no architecture yet")
@@ -37,20 +47,31 @@ def export_architecture(study: Study, which: str, path: Path, format_: str | Non
 
 
 def provenance_of(study: Study, record: TrialRecord) -> dict[str, Any]:
-    """Where an architecture comes from and what was measured of it."""
-    plain = next((t for t in study.trials() if t.landmark == "plain"), None)
+    """Where an architecture comes from and what was measured of it; accuracies with their 95 % intervals."""
+    plain = landmark_of(study.trials(), "plain")
+    space = SearchSpace.from_dict(study.space)
     return {
         "study": study.name,
         "trial": record.number,
         "state": record.state,
         "val_accuracy": record.score,
+        "val_accuracy_interval": _interval(study, record),
         "val_accuracy_of_plain": plain.score if plain else None,
+        "val_accuracy_interval_of_plain": _interval(study, plain),
         "num_val": study.num_val,
         "seed": record.seed,
+        "split_seed": study.config["data"]["split_seed"],
         "epochs": record.budget,
         "num_params": record.num_params,
         "macs": record.macs,
+        "space": {"name": space.name, "digest": space.digest},
         "data": study.config["data"]["source"],
         "data_fingerprint": study.data["fingerprint"],
         "packages": study.provenance["packages"],
     }
+
+
+def _interval(study: Study, record: TrialRecord | None) -> list[float] | None:
+    if record is None or record.score is None:
+        return None
+    return [round(bound, 4) for bound in wilson_interval(record.score, study.num_val)]

@@ -1,27 +1,40 @@
 """Where the checkpoints of a study lie, and which of them are kept."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.study.records import Study
 from nas.study.storage import sqlite_path
 
 LANDMARK_ATTR = "landmark"
 """Attribute of an Optuna trial that trains a landmark: its name."""
 
-DEFAULT_FOLDER = Path("studies/checkpoints")
-"""For databases on a server; it must be shared by the machines if a trial is to go on elsewhere."""
+ROOT_VARIABLE = "FUSION_NAS_CHECKPOINTS"
+"""Environment variable that names the folder of all checkpoints."""
+DEFAULT_ROOT = Path("studies/checkpoints")
+"""For databases on a server; machines must share the folder if a trial is to go on elsewhere from its checkpoint."""
+
+
+def checkpoint_root(url: str) -> Path:
+    """The folder of the environment variable, else the one beside an SQLite database."""
+    root, database = os.environ.get(ROOT_VARIABLE), sqlite_path(url)
+    if root:
+        return Path(root)
+    return database.parent / "checkpoints" if database else DEFAULT_ROOT
 
 
 class CheckpointFolder:
-    """One file a trial: written after each epoch, removed when the trial has ended unless it is to be kept."""
+    """One file a trial: written after each epoch, removed when the trial has ended unless it is to be kept.
 
-    def __init__(self, url: str, study_name: str, root: Path | None = None) -> None:
-        database = sqlite_path(url)
-        root = root or (database.parent / "checkpoints" if database else DEFAULT_FOLDER)
-        self.folder = root / re.sub(r"[^\w.-]", "_", study_name)
+    Two studies of one name do not share files: the moment of a study's creation is part of its folder's name.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.folder = checkpoint_root(study.url) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', study.name)}-{round(study.created_at * 1000):x}"
 
     def path(self, number: int) -> Path:
         """The file of a trial, whether it exists or not."""

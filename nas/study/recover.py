@@ -169,7 +169,7 @@ def recover(study: Study) -> Recovery:
             dead = tuple(worker.worker_id for worker in dead_workers(storage, study.study_id))
             count = sweep(storage, study.study_id)
             integrity, skew = _check_database(storage)
-            checkpoints = CheckpointFolder(study.url, study.name)
+            checkpoints = CheckpointFolder(study)
             removed = checkpoints.remove_done(storage.get_all_trials(study.study_id, deepcopy=False))
     finally:
         close_storage(storage)

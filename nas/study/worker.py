@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import optuna
 import sqlalchemy as sa
@@ -59,14 +58,13 @@ class Worker:
         *,
         stop: StopFlag,
         worker_id: str | None = None,
-        checkpoints: Path | None = None,
     ) -> None:
         self.url = study.url
         self.measure = measure
         self.stop = stop
         self.config = StudyConfig.parse(study.config, f"study {study.name}")
         self.space = SearchSpace.from_dict(study.space)
-        self.checkpoints = CheckpointFolder(study.url, study.name, checkpoints)
+        self.checkpoints = CheckpointFolder(study)
         self.storage = open_storage(study.url)
         self.ledger = Ledger(self.storage, study.study_id, worker_id or new_worker_id())
         self.study = optuna.load_study(

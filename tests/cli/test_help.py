@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ def test_without_torch(command: list[str], said: str, url: str) -> None:
 
 def test_every_shipped_study_loads() -> None:
     files = sorted(Path("studies").glob("*.yaml"))
-    assert files
+    build = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert {str(file) for file in files} <= build["targets"]["wheel"]["force-include"].keys()
     for file in files:
         config, text = StudyConfig.load(file)
         assert text == file.read_text()

@@ -50,6 +50,11 @@ def wait_for(condition: Callable[[], object], limit_s: float = 120) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def own_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSION_NAS_CHECKPOINTS", str(tmp_path / "checkpoints"))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
     folder = tmp_path_factory.mktemp("undisturbed")
