@@ -23,4 +23,4 @@ system:
 	.ci/system
 
 test: system
-	$(UV_RUN) pytest -n 2
+	FUSION_NAS_BROWSER=required $(UV_RUN) pytest -n 2

@@ -19,6 +19,7 @@ from nas.cli import (
     dashboard,
     export,
     init,
+    instability,
     recover,
     report,
     resume,
@@ -48,6 +49,7 @@ app.command("worker")(worker.worker)
 app.command("status")(status.status)
 app.command("calibrate")(calibrate.calibrate)
 app.command("trials")(trials.trials)
+app.command("instability")(instability.instability)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("dashboard")(dashboard.dashboard)

@@ -14,6 +14,7 @@ from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 
 from nas.architecture import AttentionName, GateInit, hidden_channels
+from nas.fusion import passes
 from nas.fusion.norms import GroupNorm
 
 
@@ -86,42 +87,32 @@ class EcaMask(Mask, EcaModule):  # type: ignore[misc]
         return [self.conv]
 
 
-@torch.fx.wrap  # one node: feature extraction warns where graphs differ in training and evaluation
-def _peak(t: Tensor, dim: int, training: bool) -> Tensor:
-    """Maximum over ``dim``, kept. On a CPU ``amax`` is the faster forward and ``max`` the faster backward."""
-    return t.max(dim, keepdim=True)[0] if training else t.amax(dim, keepdim=True)
-
-
 class CbamMask(Mask, CbamModule):  # type: ignore[misc]
     """Convolutional Block Attention Module (Woo et al. 2018, https://arxiv.org/abs/1807.06521)."""
 
-    def refine(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The channel-refined tensor (B, C, H, W) and the spatial mask (B, 1, H, W) computed from it."""
+    def gates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The channel mask (B, C, 1, 1) and the spatial mask (B, 1, H, W), computed from the refined tensor."""
         mlp = self.channel
-        flat = t.flatten(2)
+        mean, peak = passes.pool(t, self.training)
         # fc2 is linear without a bias: one call does for both descriptors.
-        mean = mlp.act(mlp.fc1(flat.mean(2, keepdim=True).unsqueeze(3)))
-        peak = mlp.act(mlp.fc1(_peak(flat, 2, self.training).unsqueeze(3)))
-        channel = mlp.gate(mlp.fc2(mean + peak))  # (B, C, 1, 1)
-        refined = t * channel.to(t.dtype)
-        summary = torch.cat([refined.mean(1, keepdim=True), _peak(refined, 1, self.training)], 1)
-        spatial = self.spatial.gate(self.spatial.conv(summary))
-        return refined, spatial.to(t.dtype)
+        channel = mlp.gate(mlp.fc2(mlp.act(mlp.fc1(mean)) + mlp.act(mlp.fc1(peak)))).to(t.dtype)
+        spatial = self.spatial.gate(self.spatial.conv(passes.summary(t, channel, self.training)))
+        return channel, spatial.to(t.dtype)
 
     def forward(self, t: Tensor) -> Tensor:
-        refined, spatial = self.refine(t)
-        return refined * spatial
+        channel, spatial = self.gates(t)
+        return passes.scale(t, channel, spatial, t.new_zeros(()), self.training)
 
-    # refined⊙spatial is m(t)⊙t already: adding it costs less than building base + gain·m(t) in full size.
     def blend(self, t: Tensor, strength: Tensor | None) -> Tensor:
-        refined, spatial = self.refine(t)
         if strength is None:
-            return refined * spatial
-        return torch.addcmul((1 - strength) * t, refined, strength * spatial)
+            textbook: Tensor = self.forward(t)
+            return textbook
+        channel, spatial = self.gates(t)
+        return passes.scale(t, strength * channel, spatial, 1 - strength, self.training)
 
     def boost(self, t: Tensor, strength: Tensor) -> Tensor:
-        refined, spatial = self.refine(t)
-        return torch.addcmul(t, refined, strength * spatial)
+        channel, spatial = self.gates(t)
+        return passes.scale(t, strength * channel, spatial, torch.ones_like(strength).detach(), self.training)
 
     def last_layers(self) -> list[nn.Module]:
         return [self.channel.fc2, self.spatial.conv.bn]

@@ -90,7 +90,8 @@ class FusionResNet(ResNet):  # type: ignore[misc]  # timm is untyped
             **({"norm_layer": GroupNorm} if norm == "group" else {}),
             **resnet_args,
         )
-        self.fusion = stages
+        self.backbone, self.stem, self.norm, self.fusion = backbone, stem, norm, stages
+        self.in_chans = in_chans
         if replaced:
             factory = {"device": resnet_args.get("device"), "dtype": resnet_args.get("dtype")}
             self.conv1 = _plain_stem(in_chans, shape.stem_channels, stem, **factory)
@@ -146,6 +147,9 @@ def adapt_checkpoint(state: dict[str, Tensor], model: FusionResNet) -> dict[str,
     stem = "conv1.weight"
     if stem in state and stem in own and state[stem].shape[2:] != own[stem].shape[2:]:
         state[stem] = own[stem]
+    foreign = [key for key in state if key not in own and not key.startswith("fc.")]
+    if foreign:
+        raise UserError(f"pretrained: the checkpoint holds {foreign[0]}, which this model does not have")
     if model.fusion_keys().isdisjoint(state):
         state.update({key: own[key] for key in model.fusion_keys()})
     missing = [k for k in own if k not in state and not k.startswith("fc.") and not k.endswith("num_batches_tracked")]
@@ -170,6 +174,14 @@ def build_model(architecture: Architecture) -> FusionResNet:
     """The network of an architecture, freshly initialised from torch's global generator."""
     model = create_model(f"fusion_{architecture.backbone.name}", **model_args(architecture))
     return cast("FusionResNet", model)
+
+
+def open_branches(model: nn.Module) -> None:
+    """Undo timm's `zero_init_last`: the last norm of every residual branch starts with weight 1."""
+    for block in model.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
+            nn.init.ones_(last.weight)
 
 
 def _default_cfg(backbone: str) -> DefaultCfg:

@@ -37,6 +37,11 @@ def trial_rows(records: Sequence[TrialRecord]) -> list[dict[str, object]]:
     return rows
 
 
+def stages_text(record: TrialRecord) -> str:
+    """The fusion of all four stages in one line; empty before the trial has an architecture."""
+    return " | ".join(record.stage_texts)
+
+
 def trials_json(records: Sequence[TrialRecord]) -> str:
     """A JSON list with everything that is recorded of each trial."""
     return json.dumps([record.to_dict() for record in records], indent=2)

@@ -34,7 +34,10 @@ class CheckpointFolder:
     """
 
     def __init__(self, study: Study) -> None:
-        self.folder = checkpoint_root(study.url) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', study.name)}-{round(study.created_at * 1000):x}"
+        self.folder = (
+            checkpoint_root(study.url)
+            / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', study.name)}-{round(study.created_at * 1000):x}"
+        )
 
     def path(self, number: int) -> Path:
         """The file of a trial, whether it exists or not."""

@@ -1,12 +1,13 @@
 """What a study file says about data, training and the guard. Needs no torch."""
 
 import math
+import sys
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from nas.documents import Document
-from nas.training.signals import SIGNALS, Signal
+from nas.training.signals import SIGNALS, Signal, Verdict
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["cosine", "constant"]
@@ -92,6 +93,8 @@ class TrainingConfig(Document):
     """Largest global gradient norm; unset: no clipping."""
     zero_init_branches: bool = False
     """Start residual branches at 0, as timm does; in a few epochs small networks hardly learn that way."""
+    init_from: Annotated[str, Field(min_length=1)] | None = None
+    """Weights of the plain network that every candidate starts from: a file, or `timm:NAME.TAG`; unset: none."""
     precision: Precision = "32-true"
     """Number format of forward and backward passes."""
     channels_last: bool = True
@@ -103,10 +106,14 @@ class TrainingConfig(Document):
 
 
 class GuardConfig(Document):
-    """When a run counts as broken and is stopped."""
+    """When a run counts as broken, and what follows."""
 
     thresholds: dict[str, float | None] = {}  # noqa: RUF012 - pydantic copies it
     """Thresholds by signal, beside the defaults; `off` or null switches a signal off."""
+    verdicts: dict[str, Verdict] = {}  # noqa: RUF012 - as above
+    """`prune`, `warn` or `recover` by signal, beside the defaults."""
+    recover_factor: Fraction = 0.1
+    """What `recover` multiplies the learning rate by, once in a run."""
 
     @field_validator("thresholds", mode="before")
     @classmethod
@@ -115,22 +122,44 @@ class GuardConfig(Document):
 
     @field_validator("thresholds")
     @classmethod
-    def _known(cls, thresholds: dict[str, float | None]) -> dict[str, float | None]:
-        known = {signal.name: signal for signal in SIGNALS}
+    def _in_range(cls, thresholds: dict[str, float | None]) -> dict[str, float | None]:
         for name, threshold in thresholds.items():
-            if name not in known:
-                raise ValueError(f"unknown signal {name!r}; known: {', '.join(known)}")
-            minimum = known[name].minimum
-            if threshold is not None and not (threshold >= minimum and math.isfinite(threshold)):
-                raise ValueError(f"{name}: expected a number from {minimum:g} or off, got {threshold}")
+            signal = _signal(name)
+            if threshold is not None and not signal.minimum <= threshold <= min(signal.maximum, sys.float_info.max):
+                upper = f" to {signal.maximum:g}" if math.isfinite(signal.maximum) else ""
+                raise ValueError(f"{name}: expected a number from {signal.minimum:g}{upper} or off, got {threshold}")
         return thresholds
+
+    @field_validator("verdicts")
+    @classmethod
+    def _possible(cls, verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+        for name, verdict in verdicts.items():
+            if not _signal(name).can_recover and verdict == "recover":
+                raise ValueError(f"{name}: expected prune or warn, got recover: a lower rate mends nothing there")
+        return verdicts
 
     @classmethod
     def off(cls) -> Self:
         """A guard that never speaks."""
-        return cls(thresholds={signal.name: None for signal in SIGNALS})
+        return cls.only()
+
+    @classmethod
+    def only(cls, *names: str) -> Self:
+        """A guard of these signals alone, at their defaults."""
+        return cls(thresholds={signal.name: None for signal in SIGNALS if signal.name not in names})
 
     def signals(self) -> tuple[Signal, ...]:
         """Fresh signals for one run, without those that are switched off."""
         chosen = [(signal, self.thresholds.get(signal.name, signal.default)) for signal in SIGNALS]
         return tuple(signal(threshold) for signal, threshold in chosen if threshold is not None)
+
+    def verdict(self, name: str) -> Verdict:
+        """What follows when a signal speaks."""
+        return self.verdicts.get(name, _signal(name).verdict)
+
+
+def _signal(name: str) -> type[Signal]:
+    for signal in SIGNALS:
+        if signal.name == name:
+            return signal
+    raise ValueError(f"unknown signal {name!r}; known: {', '.join(signal.name for signal in SIGNALS)}")

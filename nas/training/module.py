@@ -62,6 +62,7 @@ class CandidateModule(L.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.step = first_epoch * steps_per_epoch
         self.rate = 0.0
+        self.rate_factor = 1.0
         self._optimizer_state = optimizer_state
         self._steps: list[tuple[Tensor, Tensor]] = []
         self._loss = torch.tensor(math.nan)
@@ -93,7 +94,8 @@ class CandidateModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate of this step."""
-        self.rate = learning_rate(self.step, steps_per_epoch=self.steps_per_epoch, config=self.config)
+        scheduled = learning_rate(self.step, steps_per_epoch=self.steps_per_epoch, config=self.config)
+        self.rate = scheduled * self.rate_factor
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.rate
 

@@ -15,20 +15,21 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 
 from nas.architecture import Architecture
-from nas.errors import NasError, UserError
+from nas.errors import DataError, UserError
 from nas.fusion.cost import count_macs, count_params
-from nas.fusion.models import build_model
-from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
+from nas.fusion.inherit import inherit, load_plain
+from nas.fusion.models import build_model, open_branches
+from nas.measurement import EpochRecord, Interrupted, Measurement, Outcome, StabilityEvent
 from nas.training.checkpoint import Checkpoint, CheckpointError, generator_states, restore_generators
 from nas.training.config import GuardConfig, TrainingConfig
 from nas.training.data.source import DataSource, RunData
 from nas.training.guard import Guard
+from nas.training.inspection import INSPECT_EVERY, Inspector
 from nas.training.module import FP16_SKIPS, CandidateModule
-from nas.training.signals import Observation
+from nas.training.signals import EpochReading, NonFinite, Observation
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -39,12 +40,6 @@ GPU_LAG = 16
 
 OnEpoch = Callable[[EpochRecord], str | None]
 ShouldStop = Callable[[], bool]
-
-
-class Interrupted(NasError):
-    """`should_stop` said yes, or the process was asked to end: the run has no result."""
-
-    exit_code = 130
 
 
 class _Broken(Exception):
@@ -83,16 +78,17 @@ def train(
     ran before in the process has a part in it. Python's, numpy's and torch's global generators are reseeded.
 
     Args:
-        guard: thresholds of the guard; None for its defaults.
+        guard: thresholds and verdicts of the guard; None for its defaults.
         on_epoch: called after each epoch; a string stops the run with that reason.
         should_stop: asked before every batch; `Interrupted` is raised as soon as it says yes.
         checkpoint: written after each epoch. Where it exists, the run goes on from it to the same result
             as one that was never interrupted, and ``on_epoch`` is called for the new epochs only.
 
     Raises:
-        UserError: the architecture does not fit the data, or there is no such device.
+        UserError: the architecture does not fit the data or ``init_from``, or there is no such device.
         Interrupted: there is no result; the checkpoint, if any, holds the finished epochs.
         CheckpointError: ``checkpoint`` is damaged or of another run.
+        DataError: images hold values that are not finite.
     """
     _check_fit(architecture, data)
     started = time.perf_counter()
@@ -103,6 +99,8 @@ def train(
     model = build_model(architecture)
     if not config.zero_init_branches:
         open_branches(model)
+    if config.init_from is not None:
+        inherit(model, load_plain(config.init_from, in_chans=architecture.in_chans), config.init_from)
     identity = {
         "architecture": architecture.digest,
         "data": data.fingerprint,
@@ -142,14 +140,6 @@ def _check_fit(architecture: Architecture, data: DataSource) -> None:
         wanted, got = getattr(data, key), getattr(architecture, key)
         if wanted != got:
             raise UserError(f"{key}: the architecture has {got}, but {data.summary.source} needs {wanted}")
-
-
-def open_branches(model: nn.Module) -> None:
-    """Undo timm's `zero_init_last`: the last norm of every residual branch starts with weight 1."""
-    for block in model.modules():
-        if isinstance(block, BasicBlock | Bottleneck):
-            last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
-            nn.init.ones_(last.weight)
 
 
 def _seed_everything(seed: int) -> None:
@@ -195,6 +185,8 @@ class _Run(L.Callback):
         self._losses: list[float] = []
         self._norms: list[float] = []
         self._skipped = 0
+        self._inspector: Inspector | None = None
+        self._next_step = 0
         self._epoch_start = self._val_start = 0.0
 
     def wall_s(self) -> float:
@@ -208,7 +200,9 @@ class _Run(L.Callback):
             model.load_state_dict(self.resumed.model)
             self.guard.load_state_dict(self.resumed.guard)
         if done == self.config.epochs:
-            return Outcome.COMPLETE, None, ()
+            return Outcome.COMPLETE, None, tuple(self.guard.events)
+        if self.guard.inspects:
+            self._inspector = Inspector(model)
         if self.config.channels_last:
             model = model.to(memory_format=torch.channels_last)
         module = CandidateModule(
@@ -219,6 +213,8 @@ class _Run(L.Callback):
             optimizer_state=self.resumed.optimizer if self.resumed else None,
         )
         trainer = _trainer(device, self.config, epochs=self.config.epochs - done, callback=self)
+        module.rate_factor = self.guard.rate_factor
+        self._next_step = module.step
         self.loaders.train.set_epoch(done)
         if self.resumed:
             restore_generators(self.resumed.generators)
@@ -226,8 +222,17 @@ class _Run(L.Callback):
         try:
             _fit(trainer, module, self.loaders)
         except _Broken as broken:
-            return Outcome.UNSTABLE, broken.event.signal, (broken.event,)
-        return (Outcome.STOPPED if self.reason else Outcome.COMPLETE), self.reason, ()
+            if broken.event.signal == NonFinite.name:
+                self._blame_data(broken.event)
+            return Outcome.UNSTABLE, broken.event.signal, tuple(self.guard.events)
+        return (Outcome.STOPPED if self.reason else Outcome.COMPLETE), self.reason, tuple(self.guard.events)
+
+    def _blame_data(self, event: StabilityEvent) -> None:
+        """Raise a `DataError` where images, not the network, are what is not finite."""
+        steps = event.step - event.epoch * len(self.loaders.train) + 1
+        fault = self.loaders.fault(epoch=event.epoch, num_batches=steps)
+        if fault is not None:
+            raise DataError(fault)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell the loader which epoch comes."""
@@ -236,17 +241,22 @@ class _Run(L.Callback):
         self._epoch_start = time.perf_counter()
 
     def on_train_batch_start(self, *_: object) -> None:
-        """Ask whether to go on."""
+        """Ask whether to go on; let the inspector watch some of the steps."""
         self._check_stop()
+        if self._inspector is not None and self._next_step % INSPECT_EVERY == 0:
+            self._inspector.watch()
 
     def on_validation_batch_start(self, *_: object) -> None:
         """Ask whether to go on."""
         self._check_stop()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-        """Let the guard look, at once on a CPU."""
+        """Let the guard look: at once on a CPU, and everywhere after the first step of all."""
         module = _candidate(pl_module)
-        if module.pending_steps >= self.lag:
+        if self._inspector is not None:
+            self._inspector.keep(module.step - 1)
+        self._next_step = module.step
+        if module.pending_steps >= self.lag or module.step == 1:
             self._look(module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -272,6 +282,7 @@ class _Run(L.Callback):
         if self.on_epoch is not None and (reason := self.on_epoch(record)) is not None:
             self.reason = reason
             trainer.should_stop = True
+        self._end_if(self.guard.judge(self._epoch_reading(record, module.step - 1)))
         # After the caller has stored the epoch: one that was stored but not kept is run, and judged, again.
         if self.checkpoint is not None and self.reason is None:
             self._save(self.checkpoint, trainer, module)
@@ -283,14 +294,38 @@ class _Run(L.Callback):
     def _look(self, module: CandidateModule) -> None:
         """Give the guard the steps since the last look."""
         steps = module.drain_steps()
+        inspected = self._inspector.drain() if self._inspector is not None else {}
         for step, (loss, norm) in enumerate(steps, start=module.step - len(steps)):
             self._losses.append(loss)
             if self._scaler_skips(loss, norm):
                 continue
             self._norms.append(norm)
             seen = Observation(epoch=len(self.records), step=step, loss=loss, grad_norm=norm)
-            if (event := self.guard.observe(seen)) is not None:
-                raise _Broken(event)
+            self._end_if(self.guard.observe(seen))
+            if self._inspector is not None and (rows := inspected.get(step)) is not None:
+                readings = self._inspector.readings(rows, epoch=seen.epoch, step=step)
+                self._end_if(self.guard.inspect(readings))
+        module.rate_factor = self.guard.rate_factor
+
+    def _end_if(self, event: StabilityEvent | None) -> None:
+        if event is not None:
+            raise _Broken(event)
+
+    def _epoch_reading(self, record: EpochRecord, step: int) -> EpochReading:
+        summary, config = self.loaders.source.summary, self.config
+        shares = [count / sum(summary.class_counts) for count in summary.class_counts]
+        return EpochReading(
+            epoch=record.epoch,
+            step=step,
+            warm=record.epoch >= min(config.warmup_epochs, config.epochs / 2),
+            last=record.epoch + 1 == config.epochs,
+            train_loss=record.train_loss,
+            val_loss=record.val_loss,
+            val_accuracy=record.val_accuracy,
+            num_val=summary.num_val,
+            chance_accuracy=max(shares),
+            chance_loss=-sum(share * math.log(share) for share in shares if share > 0),
+        )
 
     def _scaler_skips(self, loss: float, norm: float) -> bool:
         """Whether fp16's loss scaler merely looks for its scale: it skips steps whose gradients overflow."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nas.errors import NasError
+from nas.fusion.models import open_branches
 from nas.measurement import EpochRecord, Outcome
 from nas.training.checkpoint import CheckpointError
 from nas.training.config import GuardConfig, TrainingConfig
@@ -22,7 +23,6 @@ from nas.training.run import (
     _resume,
     _Run,
     _seed_everything,
-    open_branches,
     resolve_device,
 )
 
@@ -69,7 +69,7 @@ def fit_shared(
     run = _SharedRun(
         data.run_data(batch_size=config.batch_size, seed=seed, on=device),
         config,
-        Guard(GuardConfig(thresholds={"loss-spike": None, "gradient-explosion": None})),
+        Guard(GuardConfig.only("non-finite")),
         lag=1 if device.type == "cpu" else GPU_LAG,
         on_epoch=on_epoch,
         should_stop=should_stop,
@@ -82,7 +82,10 @@ def fit_shared(
     outcome, reason, events = run.fit(network, device)
     if outcome is Outcome.UNSTABLE:
         raise NasError(f"the shared network broke: {events[0].message if events else reason}")
-    return network.to(device), tuple(run.records)
+    network = network.to(device)
+    if config.channels_last:  # a finished checkpoint comes in another layout, which rounds differently
+        network = network.to(memory_format=torch.channels_last)
+    return network, tuple(run.records)
 
 
 class _SharedRun(_Run):

@@ -2,7 +2,9 @@ import pytest
 import timm
 import torch
 
-from nas.fusion import count_macs, count_params
+from nas.architecture import Architecture, Backbone
+from nas.fusion.cost import compare_cost, count_macs, count_params
+from nas.fusion.models import build_model
 
 FUSION = [
     {"pattern": "p1", "attention": "coord"},
@@ -37,12 +39,6 @@ def test_macs_are_those_of_every_layer(name, norm):
     assert count_macs(model, (1, 32, 24)) == macs_by_hand(model, torch.randn(1, 1, 32, 24))
 
 
-def test_the_plain_network_costs_what_is_published():
-    model = timm.create_model("fusion_resnet18", device="meta")
-    assert count_params(model) == 11_689_512
-    assert count_macs(model, (3, 224, 224)) == 1_814_073_344
-
-
 def test_parameters_are_counted_once_and_without_buffers():
     model = timm.create_model("fusion_resnet_micro", fusion=FUSION, num_classes=10)
     assert count_params(model) == sum(
@@ -63,3 +59,43 @@ def test_counting_leaves_the_model_alone():
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(p.requires_grad and p.device.type == "cpu" for p in model.parameters())
+
+
+def test_comparison_counts_both_and_times_in_turns(monkeypatch):
+    stage = {"pattern": "p1", "attention": "se"}
+    backbone = Backbone(name="resnet_micro", stem="small")
+    arch = Architecture(backbone=backbone, num_classes=4, in_chans=1, stages=[stage] * 4)
+    clock = iter(range(10_000))
+    monkeypatch.setattr("nas.fusion.cost.time.perf_counter", lambda: next(clock))
+    threads, before_rng = torch.get_num_threads(), torch.get_rng_state()
+    result = compare_cost(arch, batch=3, repeats=4)
+    after_rng = torch.get_rng_state()
+    assert (result.input_size, result.batch, result.threads) == ((1, 32, 32), 3, 1)
+    plain = timm.create_model("fusion_resnet_micro", num_classes=4, in_chans=1)
+    for cost, model in ((result.fused, build_model(arch)), (result.plain, plain)):
+        assert (cost.num_params, cost.macs) == (count_params(model), count_macs(model, (1, 32, 32)))
+        assert (cost.latency_low_ms, cost.latency_ms, cost.latency_high_ms) == (1000, 1000, 1000)
+    assert result.ratios["latency_ms"] == 1
+    assert result.ratios["macs"] == result.fused.macs / result.plain.macs
+    assert torch.get_num_threads() == threads
+    assert torch.equal(before_rng, after_rng)
+
+
+def test_image_sizes_follow_the_stem():
+    arch = Architecture.plain(Backbone(name="resnet10t"), num_classes=2)
+    assert compare_cost(arch, repeats=2).input_size == (3, 224, 224)
+    assert compare_cost(arch, repeats=2, image_size=40).input_size == (3, 40, 40)
+
+
+def test_resnet18_by_the_arithmetic_of_its_paper():
+    """Stem, two blocks of two 3×3 convolutions a stage at sides 56, 28, 14 and 7, projections, classifier."""
+    stem = 112**2 * 64 * 3 * 7**2
+    stages = projections = 0
+    for side, before, width in ((56, 64, 64), (28, 64, 128), (14, 128, 256), (7, 256, 512)):
+        stages += side**2 * width * 9 * (before + 3 * width)
+        projections += side**2 * width * before if before != width else 0
+    by_hand = stem + stages + projections + 512 * 1000
+    assert by_hand == pytest.approx(1.81e9, rel=0.005)
+    model = timm.create_model("fusion_resnet18", device="meta")
+    assert count_macs(model, (3, 224, 224)) == by_hand
+    assert count_params(model) == 11_689_512

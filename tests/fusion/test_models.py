@@ -212,27 +212,6 @@ def test_save_for_hf_comes_back(tmp_path, norm):
     assert torch.equal(loaded(x), model(x))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
-@pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("learnable", [False, True])
-def test_script_export_and_trace_give_the_same(attention, learnable):
-    fusion = [{**stage, "attention": attention, "learnable": learnable} for stage in MIXED]
-    model = timm.create_model(f"fusion_{MICRO}", fusion=fusion, num_classes=3).eval()
-    randomise(model)
-    x = torch.randn(2, 3, 16, 16)
-    expected = model(x)
-    torch.testing.assert_close(torch.jit.script(model)(x), expected)
-    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
-    torch.testing.assert_close(torch.fx.symbolic_trace(model)(x), expected)
-
-
-def test_features_can_be_taken_with_fx():
-    model = timm.create_model(
-        "fusion_resnet14t", fusion=MIXED, features_only=True, feature_cls="fx", out_indices=(1, 4)
-    ).eval()
-    assert [f.shape[1] for f in model(torch.randn(1, 3, 32, 32))] == [256, 2048]
-
-
 # Weights of the plain network
 
 

@@ -58,15 +58,48 @@ def test_thresholds_default_change_and_switch_off():
     names = {signal.name: signal.threshold for signal in GuardConfig().signals()}
     assert names == {signal.name: signal.default for signal in SIGNALS}
     chosen = GuardConfig(thresholds={"loss-spike": 7, "gradient-explosion": False}).signals()
-    assert {signal.name: signal.threshold for signal in chosen} == {"non-finite": 1, "loss-spike": 7}
+    assert {signal.name: signal.threshold for signal in chosen} == {
+        **{name: threshold for name, threshold in names.items() if name != "gradient-explosion"},
+        "loss-spike": 7,
+    }
     assert GuardConfig.off().signals() == ()
+    assert [signal.name for signal in GuardConfig.only("loss-spike").signals()] == ["loss-spike"]
 
 
 def test_an_unknown_signal_and_a_threshold_out_of_range_are_named():
-    with pytest.raises(UserError, match=r"^s\.yaml: thresholds: unknown signal 'spike'; known: non-finite, loss-spike"):
+    with pytest.raises(
+        UserError, match=r"^s\.yaml: thresholds: unknown signal 'spike'; known: non-finite, broken-start, loss"
+    ):
         GuardConfig.parse({"thresholds": {"spike": 3}}, "s.yaml")
     with pytest.raises(UserError, match=r"loss-spike: expected a number from 1 or off, got 0\.5"):
         GuardConfig.parse({"thresholds": {"loss-spike": 0.5}}, "s.yaml")
+    with pytest.raises(UserError, match=r"skip-closed: expected a number from 0 to 1 or off, got 2\.0"):
+        GuardConfig.parse({"thresholds": {"skip-closed": 2}}, "s.yaml")
+
+
+def test_verdicts_default_and_change():
+    assert {name: GuardConfig().verdict(name) for name in ("loss-spike", "dead-branch")} == {
+        "loss-spike": "prune",
+        "dead-branch": "warn",
+    }
+    assert GuardConfig(verdicts={"loss-spike": "recover"}).verdict("loss-spike") == "recover"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"verdicts": {"spike": "warn"}}, r"^s\.yaml: verdicts: unknown signal 'spike'; known: non-finite, "),
+        (
+            {"verdicts": {"loss-spike": "stop"}},
+            r"^s\.yaml: verdicts\.loss-spike: .*'prune', 'warn' or 'recover'.*'stop'",
+        ),
+        ({"verdicts": {"non-finite": "recover"}}, r"non-finite: expected prune or warn, got recover"),
+        ({"recover_factor": 2}, r"^s\.yaml: recover_factor: .* 1, got 2"),
+    ],
+)
+def test_an_impossible_verdict_is_named(content, message):
+    with pytest.raises(UserError, match=message):
+        GuardConfig.parse(content, "s.yaml")
 
 
 def test_the_configuration_needs_no_torch():

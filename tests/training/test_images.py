@@ -215,3 +215,18 @@ def test_torchvision_splits(monkeypatch):
     assert summary.class_names == ("cat", "dog")
     summary = describe(DataConfig(source="torch/imagenet:/data", image_size=32))
     assert (summary.num_train, summary.num_val, summary.num_test) == (40, 10, 0)
+
+
+def test_sixteen_bits_are_scaled_not_cut_off():
+    levels = np.array([[0, 255], [256, 65535]], dtype=np.uint16)
+    assert np.asarray(images.as_seen(Image.fromarray(levels), "L")).tolist() == [[0, 0], [1, 255]]
+
+
+def test_a_picture_is_turned_as_its_exif_data_says(tmp_path):
+    picture = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by 90° clockwise
+    picture.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as stored:
+        seen = np.asarray(images.as_seen(stored, "L"))
+    assert seen.tolist() == np.rot90(np.asarray(picture), -1).tolist()

@@ -7,7 +7,21 @@ import pytest
 
 from nas.training.config import GuardConfig
 from nas.training.guard import TRACE, Guard
-from nas.training.signals import SIGNALS, GradientExplosion, LossSpike, NonFinite, Observation
+from nas.training.signals import (
+    SIGNALS,
+    BlockReading,
+    BrokenStart,
+    ChanceLevel,
+    DeadBranch,
+    EpochReading,
+    GradientExplosion,
+    LossSpike,
+    NonFinite,
+    Observation,
+    SaturatedGates,
+    SkipClosed,
+    TrunkCollapse,
+)
 
 
 def series(losses=None, norms=None):
@@ -57,18 +71,19 @@ def test_non_finite_can_tolerate_single_steps():
 
 
 def test_a_loss_spike_is_measured_against_the_own_average():
-    losses = [2.0] * 60 + [9.0]
+    losses = [2.0] * 60 + [9.0] * 3
     step, alarm = first_alarm(LossSpike(), series(losses))
-    assert step == 60
+    assert step == 62
     assert alarm.value == pytest.approx(4.5)
     assert first_alarm(LossSpike(5), series(losses)) is None
-    assert first_alarm(LossSpike(), series([2.0] * 60 + [5.9])) is None
+    assert first_alarm(LossSpike(), series([2.0] * 60 + [5.9] * 3)) is None
+    assert first_alarm(LossSpike(), series([2.0] * 60 + [9.0, 9.0, 2.0] * 9)) is None, "single batches"
 
 
 def test_a_loss_spike_below_the_start_level_is_a_hard_batch():
     fallen = [2.3] * 20 + [2.3 * 0.8**i for i in range(60)]
-    assert first_alarm(LossSpike(), series([*fallen, 2.0])) is None
-    assert first_alarm(LossSpike(), series([*fallen, 2.6])) is not None
+    assert first_alarm(LossSpike(), series([*fallen, *[2.0] * 3])) is None
+    assert first_alarm(LossSpike(), series([*fallen, *[2.6] * 3])) is not None
 
 
 def test_a_gradient_explosion_is_measured_against_the_running_median():
@@ -79,16 +94,31 @@ def test_a_gradient_explosion_is_measured_against_the_running_median():
     assert first_alarm(GradientExplosion(), series(norms=[1.0, 1.0, 1e6])) is None, "the median is not settled yet"
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
+def test_small_batches_are_noisy():
+    """Losses that double and halve at random are no spike, one far beyond them is."""
+    noisy = [1.0 + (0.9 if i % 3 else -0.8) for i in range(90)]
+    assert first_alarm(LossSpike(), series([*noisy, *[4.5] * 3])) is None
+    assert first_alarm(LossSpike(), series([*noisy, *[12.0] * 3])) is not None
+
+
+def test_only_the_first_step_is_the_start():
+    for norm in (2e3, 1e-4):
+        assert first_alarm(BrokenStart(), series(norms=[norm, 1.0]))[0] == 0
+        assert first_alarm(BrokenStart(), series(norms=[1.0, norm])) is None
+    assert first_alarm(BrokenStart(1e5), series(norms=[2e3])) is None
+
+
+@pytest.mark.parametrize("signal", [NonFinite, LossSpike, GradientExplosion])
 def test_a_signal_goes_on_from_its_state(signal):
     """Split anywhere, a series gives the same alarm."""
-    losses = [2.0] * 60 + [9.0, math.nan]
-    steps = series(losses, [1.0] * 60 + [500.0, 500.0])
+    losses = [2.0] * 60 + [9.0, 9.0, 9.0, math.nan]
+    steps = series(losses, [1.0] * 60 + [500.0] * 4)
     whole = first_alarm(signal(), steps)
+    split = 61 if signal is LossSpike else 30
     first, second = signal(), signal()
-    assert first_alarm(first, steps[:30]) is None
+    assert first_alarm(first, steps[:split]) is None
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert first_alarm(second, steps[30:]) == whole
+    assert first_alarm(second, steps[split:]) == whole
     assert whole is not None
 
 
@@ -108,3 +138,90 @@ def test_a_signal_that_is_off_is_silent():
     steps = series([1.0] * 30 + [math.nan, 50.0], [1.0] * 30 + [math.inf, 1e9])
     guard = Guard(GuardConfig.off())
     assert [guard.observe(seen) for seen in steps] == [None] * 32
+
+
+# ── blocks and epochs ──
+
+
+def block(step=100, **fields):
+    healthy = {"shortcut_scale": 1.0, "branch_scale": 0.8, "output_scale": 0.9, "trunk_ratio": 0.9}
+    given = {"epoch": 1, "step": step, "stage": 3, "block": 1, "skip_factor": 0.5, "gate_slope": 0.9}
+    return BlockReading(**{**healthy, **given, **fields})
+
+
+SICK = {
+    SkipClosed: {"skip_factor": 0.01},
+    SaturatedGates: {"gate_slope": 0.001},
+    DeadBranch: {"branch_scale": 0.001},
+    TrunkCollapse: {"trunk_ratio": 1e-4},
+}
+
+
+@pytest.mark.parametrize("signal", SICK)
+@pytest.mark.parametrize("sick", SICK)
+def test_each_block_signal_hears_its_own_symptom_only(signal, sick):
+    watching = signal()
+    alarms = [watching.inspect(block(**SICK[sick])) for _ in range(watching.patience)]
+    assert alarms[:-1] == [None] * (watching.patience - 1)
+    assert (alarms[-1] is not None) == (signal is sick)
+
+
+@pytest.mark.parametrize("signal", [SkipClosed, SaturatedGates, DeadBranch])
+def test_a_block_signal_counts_in_a_row_and_goes_on_from_its_state(signal):
+    sick, well = block(**SICK[signal]), block()
+    watching = signal()
+    assert [watching.inspect(seen) for seen in (sick, well, sick)] == [None] * 3
+    resumed = signal()
+    resumed.load_state_dict(json.loads(json.dumps(watching.state_dict())))
+    assert resumed.inspect(sick) == watching.inspect(sick) is not None
+
+
+def test_blocks_are_counted_apart():
+    watching = SkipClosed()
+    assert watching.inspect(block(skip_factor=0.0)) is None
+    assert watching.inspect(block(skip_factor=0.0, block=2)) is None
+
+
+def test_a_plain_block_has_nothing_to_close():
+    plain = block(skip_factor=None, gate_slope=None)
+    assert all(signal().inspect(plain) is None for signal in SIGNALS)
+
+
+def test_a_branch_that_starts_at_zero_has_time_to_grow():
+    early = [DeadBranch().inspect(block(step=step, branch_scale=0.0)) for step in (0, 10, 40)]
+    assert early == [None] * 3
+
+
+def epoch(**fields):
+    chance = {"chance_accuracy": 0.1, "chance_loss": math.log(10), "num_val": 360}
+    learnt = {"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.6}
+    return EpochReading(**{"epoch": 2, "step": 50, "warm": True, "last": False, **learnt, **chance, **fields})
+
+
+NOTHING = {"train_loss": 2.31, "val_loss": 2.4, "val_accuracy": 0.12}
+
+
+def test_chance_level_needs_both_losses_and_accuracy():
+    assert ChanceLevel().judge(epoch(**NOTHING)) is not None
+    assert ChanceLevel().judge(epoch()) is None
+    assert ChanceLevel().judge(epoch(**NOTHING | {"train_loss": 2.0})) is None, "batch norm's statistics lag"
+    assert ChanceLevel().judge(epoch(**NOTHING | {"val_accuracy": 0.2})) is None
+    skewed = {"chance_accuracy": 0.9, "chance_loss": 0.325}
+    assert ChanceLevel().judge(epoch(train_loss=0.33, val_accuracy=0.9, **skewed)) is not None
+    assert ChanceLevel().judge(epoch(train_loss=0.2, val_accuracy=0.9, **skewed)) is None
+
+
+@pytest.mark.parametrize("early", [{"warm": False}, {"step": 5}, {"last": True}])
+def test_chance_level_waits_for_the_warm_up_and_saves_nothing_at_the_end(early):
+    assert ChanceLevel().judge(epoch(**NOTHING, **early)) is None
+
+
+def test_chance_level_counts_epochs_and_goes_on_from_its_state():
+    first, second = ChanceLevel(2), ChanceLevel(2)
+    assert first.judge(epoch(**NOTHING)) is None
+    second.load_state_dict(first.state_dict())
+    assert second.judge(epoch(**NOTHING)).value == 0.12
+
+
+def test_a_validation_loss_that_is_not_finite_is_heard():
+    assert "validation loss is nan" in NonFinite().judge(epoch(val_loss=math.nan)).message

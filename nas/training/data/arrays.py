@@ -59,6 +59,11 @@ class TensorBatches:
     def __len__(self) -> int:
         return num_batches(len(self.labels), self.batch_size)
 
+    def origin(self, batch: int, position: int) -> str:
+        """``image N`` of the part."""
+        index = torch.arange(len(self.labels)) if self.seed is None else self._order(self.seed)[1]
+        return f"image {int(index.tensor_split(len(self))[batch][position])}"
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.seed is None:
             for images, labels in zip(
@@ -68,12 +73,17 @@ class TensorBatches:
         else:
             yield from self._augmented(self.seed)
 
+    def _order(self, seed: int) -> tuple[torch.Generator, Tensor]:
+        """The epoch's order, and the generator from which the rest of its randomness is drawn."""
+        random = torch.Generator().manual_seed(epoch_seed(seed, self.epoch))
+        return random, torch.randperm(len(self.labels), generator=random)
+
     def _augmented(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled, shifted by up to ``shift`` pixels and flipped; randomness is drawn on the CPU."""
         N, device = len(self.labels), self.labels.device
         H, W = (side - 2 * self.shift for side in self.images.shape[2:])
-        random = torch.Generator().manual_seed(epoch_seed(seed, self.epoch))
-        order = torch.randperm(N, generator=random).to(device)
+        random, order = self._order(seed)
+        order = order.to(device)
         offsets = torch.randint(0, 2 * self.shift + 1, (2, N, 1), generator=random).to(device)
         flipped = (torch.rand((N, 1), generator=random) < self.flip).to(device)
         rows = offsets[0] + torch.arange(H, device=device)  # (N, H)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import create_dataset, create_transform
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.loader import PrefetchLoader, fast_collate
@@ -74,7 +74,7 @@ class ImagePart:
         if not hasattr(self.dataset, "reader"):
             return cast("Image.Image", self.dataset[index][0].convert(mode))
         with self.dataset.reader[index][0] as file, Image.open(file) as image:
-            return image.convert(mode)
+            return as_seen(image, mode)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -256,6 +256,14 @@ def _fault(file: Path) -> str | None:
     return None
 
 
+def as_seen(image: Image.Image, mode: str) -> Image.Image:
+    """The picture as a viewer shows it: turned as its EXIF data says, 16 bits a channel scaled to 8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # Pillow's own conversion cuts off what is above 255
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert(mode)
+
+
 class _Decoded(Dataset[tuple[Tensor, int]]):
     """Decodes and transforms images; an item's randomness comes with its key, whichever process serves it."""
 
@@ -304,8 +312,8 @@ class _Order(Sampler[list[tuple[int, int]]]):
 class _LoaderBatches:
     """timm's prefetching loader over one part."""
 
-    def __init__(self, loader: PrefetchLoader, order: _Order) -> None:
-        self._loader, self._order = loader, order
+    def __init__(self, loader: PrefetchLoader, order: _Order, part: ImagePart) -> None:
+        self._loader, self._order, self._part = loader, order, part
 
     def reseed(self, seed: int | None) -> None:
         """Begin another run; without a seed the order is fixed."""
@@ -314,6 +322,11 @@ class _LoaderBatches:
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next iteration."""
         self._order.epoch = epoch
+
+    def origin(self, batch: int, position: int) -> str:
+        """The file of an image, or its place in the part where it has none."""
+        index, _ = list(self._order)[batch][position]
+        return str(self._part.file(index) or f"image {index}")
 
     def __len__(self) -> int:
         return len(self._order)
@@ -379,7 +392,7 @@ class ImageData(DataSource):
             generator=torch.Generator(),  # else each epoch draws from the global one
         )
         prefetching = PrefetchLoader(loader, mean=self._mean, std=self._std, channels=self.in_chans, device=on)
-        return _LoaderBatches(prefetching, order)
+        return _LoaderBatches(prefetching, order, self._parts[part])
 
 
 def _open_stream(config: DataConfig) -> ArrayData:

@@ -3,6 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal, Protocol
 
 import lightning as L
@@ -18,6 +19,9 @@ class Batches(Protocol):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation; the next iteration follows it."""
+
+    def origin(self, batch: int, position: int) -> str:
+        """Names one image of the epoch that was set."""
 
     def __len__(self) -> int: ...
 
@@ -74,6 +78,18 @@ class RunData(L.LightningDataModule):
         super().__init__()
         self.source, self.batch_size, self.on = source, batch_size, on
         self.train = source.train_batches(batch_size=batch_size, seed=seed, on=on)
+
+    def fault(self, *, epoch: int, num_batches: int) -> str | None:
+        """What is not finite among the first training batches of an epoch, or in the validation part."""
+        self.train.set_epoch(epoch)
+        val = self.source.val_batches(batch_size=self.batch_size, on=self.on)
+        for part, batches, count in (("train", self.train, num_batches), ("val", val, len(val))):
+            for number, (images, _) in enumerate(islice(batches, count)):
+                finite = images.flatten(1).isfinite().all(1)
+                if not finite.all():
+                    name = batches.origin(number, int(finite.int().argmin()))
+                    return f"{self.source.summary.source}: {part} part: {name} holds values that are not finite"
+        return None
 
     def train_dataloader(self) -> CombinedLoader:
         """Augmented training batches."""

@@ -1,0 +1,236 @@
+"""Which cheap score ranks architectures as full training does: the table and plot of docs/fidelity.md.
+
+    python benchmarks/fidelity.py                    # everything that is missing, then the page
+    python benchmarks/fidelity.py --only few-labels-se noisy-cbam --workers 2
+    python benchmarks/fidelity.py --report           # the page from what is stored
+
+Results are stored run by run: the same command goes on after any interruption. Finished parts are kept as
+benchmarks/results/fidelity/PART.json.gz, which alone the page is written from.
+"""
+
+import argparse
+import gzip
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.architecture import Backbone
+from nas.backbones import MICRO
+from nas.documents import write_atomically
+from nas.estimate.calibrate import CalibrationTask, Progress, calibrate, conclude, make_task
+from nas.estimate.config import CalibrationConfig
+from nas.estimate.ranking import Calibration, Fidelity
+from nas.estimate.store import FileStore
+from nas.report.calibration import calibration_rows
+from nas.space.space import SearchSpace
+from nas.training.config import DataConfig, TrainingConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "fidelity"
+PAGE = ROOT / "docs" / "fidelity.md"
+FIGURE = ROOT / "docs" / "fidelity.svg"
+
+BEGIN, END = "<!-- measured: written by benchmarks/fidelity.py -->", "<!-- end of measured -->"
+
+ATTENTIONS = ("se", "cbam")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A data set and a full training for it."""
+
+    description: str
+    data: DataConfig
+    training: TrainingConfig
+
+
+PROBLEMS = {
+    "few-labels": Problem(
+        "200 labelled digits, 8×8",
+        DataConfig(source="digits", num_train=200),
+        TrainingConfig(epochs=20, batch_size=32, device="cpu"),
+    ),
+    "noisy": Problem(
+        "1,600 cluttered digits blurred to 12×12",
+        DataConfig(source="cluttered-digits", num_train=1600, image_size=12),
+        TrainingConfig(epochs=14, device="cpu"),
+    ),
+    "cluttered": Problem(
+        "2,048 cluttered digits, 24×24",
+        DataConfig(source="cluttered-digits", num_train=2048),
+        TrainingConfig(epochs=14, device="cpu"),
+    ),
+}
+
+CONFIG = CalibrationConfig(architectures=40, seeds=3, fractions=(0.5,), networks=4)
+
+
+def part_task(part: str) -> CalibrationTask:
+    """The calibration of a part, ``PROBLEM-ATTENTION``."""
+    name, attention = part.rsplit("-", 1)
+    problem = PROBLEMS[name]
+    space = SearchSpace.from_dict(
+        {"schema": 1, "extends": "patterns", "choices": {"attention": [attention]}}, name=f"patterns-{attention}"
+    ).on(backbone=Backbone(name=MICRO, stem="small"))
+    epochs = problem.training.epochs
+    lengths = {
+        "brief_epochs": tuple(max(1, round(epochs * share)) for share in (0.15, 0.35, 0.65)),
+        "shared_epochs": tuple(round(epochs * share) for share in (0.5, 1, 2)),
+    }
+    return make_task(space, problem.data, problem.training, config=CONFIG.model_copy(update=lengths))
+
+
+def run(part: str, workers: int) -> None:
+    """Do what is missing of a part, then store it compressed."""
+    task, store = part_task(part), FileStore(RESULTS / f"{part}.jsonl")
+
+    def tell(progress: Progress) -> None:
+        left = f"{progress.left_s / 60:.0f} min left" if progress.left_s is not None else ""
+        print(
+            f"{part}: {progress.done}/{progress.total} runs, {progress.share:.0%}, {left}", file=sys.stderr, flush=True
+        )
+
+    found = calibrate(task, store, workers=workers, on_progress=tell)
+    content = {"task": task.digest, "results": store.results(task.digest)}
+    write_atomically(RESULTS / f"{part}.json.gz", gzip.compress(json.dumps(content).encode(), mtime=0))
+    print(f"{part}: {found.advice}")
+
+
+def stored(part: str) -> Calibration | None:
+    """What a finished part shows; None where it is missing."""
+    path = RESULTS / f"{part}.json.gz"
+    if not path.exists():
+        return None
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    task = part_task(part)
+    if content["task"] != task.digest:
+        print(f"{part}: stored for another recipe; run it again", file=sys.stderr)
+        return None
+    return conclude(task, content["results"])
+
+
+def write_page(parts: tuple[str, ...]) -> None:
+    """Put the measured part of the page and the figure in their places."""
+    found = {part: calibration for part in parts if (calibration := stored(part)) is not None}
+    missing = [part for part in parts if part not in found]
+    text = PAGE.read_text()
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    sections = "\n".join(section(part, calibration) for part, calibration in found.items())
+    state = f"Completed: {', '.join(found) or 'nothing yet'}. Still to run: {', '.join(missing) or 'nothing'}.\n"
+    figure = "![Rank correlation against cost](fidelity.svg)\n\n" if found else ""
+    write_atomically(PAGE, f"{before}\n\n{state}\n{figure}{sections}\n{after}")
+    if found:
+        write_atomically(FIGURE, figure_svg(found))
+
+
+def section(part: str, found: Calibration) -> str:
+    """One part as Markdown."""
+    name, attention = part.rsplit("-", 1)
+    spread = found.spread
+    head = (
+        f"### {PROBLEMS[name].description}, {attention}\n\n"
+        f"{found.num_architectures} architectures × {found.num_seeds} seeds: {100 * spread.architectures:.2f} points "
+        f"between architectures, {100 * spread.seeds:.2f} between seeds (p = {spread.p_value:.2g}). One full run "
+        f"against the mean of the others: {found.ceiling}, regret {found.ceiling_regret:.2f}; "
+        f"all once: {found.full_s:.0f} s.\n\n"
+    )
+    rows = [
+        ("estimator", "rank correlation", "without one seed", "regret", "seconds", "of full"),
+        ("---", "---", "---:", "---:", "---:", "---:"),
+        *calibration_rows(found),
+    ]
+    return (
+        head
+        + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        + f"\n\n{found.advice[:1].upper()}{found.advice[1:]}.\n"
+    )
+
+
+COLOURS = {"shared": "#0b6e4f", "brief": "#b5442e", "fraction": "#7a5195", "full": "#5f6b7a"}
+PANEL_W, PANEL_H, MARGIN = 320, 220, 46
+COSTS = (0.005, 1.0)
+CORRELATIONS = (-0.5, 1.0)
+
+
+def figure_svg(found: Mapping[str, Calibration]) -> str:
+    """One panel a part: correlation with its interval against the share of a full search's cost."""
+    columns = 2
+    rows = -(-len(found) // columns)
+    width, height = columns * (PANEL_W + MARGIN) + MARGIN, rows * (PANEL_H + 2 * MARGIN) + MARGIN
+    panels = [
+        f'<g transform="translate({MARGIN + (i % columns) * (PANEL_W + MARGIN)} '
+        f'{MARGIN + (i // columns) * (PANEL_H + 2 * MARGIN)})">{panel_svg(part, calibration)}</g>'
+        for i, (part, calibration) in enumerate(found.items())
+    ]
+    legend = "".join(
+        f'<circle cx="{MARGIN + 8 + 100 * i}" cy="{height - 18}" r="5" fill="{colour}"/>'
+        f'<text x="{MARGIN + 18 + 100 * i}" y="{height - 14}">{kind}</text>'
+        for i, (kind, colour) in enumerate(COLOURS.items())
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        f'font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(panels)}{legend}</svg>\n'
+    )
+
+
+def panel_svg(part: str, found: Calibration) -> str:
+    """The points of one part, its ceiling and its axes."""
+    ceiling = height_of(found.ceiling.value)
+    axes = (
+        f'<rect width="{PANEL_W}" height="{PANEL_H}" fill="none" stroke="#999"/><text y="-8">{part}</text>',
+        f'<line x2="{PANEL_W}" y1="{ceiling:.1f}" y2="{ceiling:.1f}" stroke="#222" stroke-dasharray="5 4"/>',
+        f'<text x="4" y="{ceiling - 4:.1f}" fill="#222">one full run</text>',
+        *(
+            f'<text x="{place_of(share):.1f}" y="{PANEL_H + 16}" text-anchor="middle">{share:.0%}</text>'
+            for share in (0.01, 0.03, 0.1, 0.3, 1.0)
+        ),
+        *(
+            f'<text x="-6" y="{height_of(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
+            for value in (-0.5, 0.0, 0.5, 1.0)
+        ),
+    )
+    return "".join((*axes, *(point_svg(fidelity) for fidelity in found.fidelities)))
+
+
+def point_svg(fidelity: Fidelity) -> str:
+    """One estimator at one budget; its name is the tooltip."""
+    colour = COLOURS[fidelity.name.partition(" ")[0].rstrip(",")]
+    x, rho = place_of(fidelity.cost_share), fidelity.correlation
+    return (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{height_of(rho.low):.1f}" y2="{height_of(rho.high):.1f}" '
+        f'stroke="{colour}" stroke-opacity="0.35"/><circle cx="{x:.1f}" cy="{height_of(rho.value):.1f}" r="4" '
+        f'fill="{colour}"><title>{fidelity.name}: {rho}</title></circle>'
+    )
+
+
+def place_of(share: float) -> float:
+    """Horizontal place of a cost share, on a logarithmic scale."""
+    low, high = map(math.log, COSTS)
+    return PANEL_W * (math.log(min(max(share, COSTS[0]), COSTS[1])) - low) / (high - low)
+
+
+def height_of(value: float) -> float:
+    """Vertical place of a correlation."""
+    low, high = CORRELATIONS
+    return PANEL_H * (high - min(max(value, low), high)) / (high - low)
+
+
+def main() -> None:
+    """Run what is asked for, then write the page."""
+    parts = tuple(f"{name}-{attention}" for name in PROBLEMS for attention in ATTENTIONS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="PART", help=", ".join(parts))
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--report", action="store_true", help="only write the page from what is stored")
+    arguments = parser.parse_args()
+    if not arguments.report:
+        for part in arguments.only:
+            run(part, arguments.workers)
+    write_page(parts)
+
+
+if __name__ == "__main__":
+    main()

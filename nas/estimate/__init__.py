@@ -1,0 +1,1 @@
+"""Cheap scores of architectures, and whether they rank as full training does."""

@@ -1,0 +1,183 @@
+"""The report of a study: everything that it shows as one value, and that value as one self-contained page."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from nas.report.answer import Answer, answer
+from nas.report.drawing import PATTERN_TITLES, StageDrawing, stage_drawings
+from nas.report.effects import OPTIONS, Choice, Effect, effects
+from nas.report.figures import Figure, cost_figure, curves_figure, history_figure, traces_figure
+from nas.report.history import Spending, history, kind_of, spending, survivors
+from nas.report.instability import Instability, instability
+from nas.report.summary import duration_text
+from nas.study.records import Study, TrialRecord
+from nas.study.storage import redact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a report shows, section by section."""
+
+    name: str
+    target: int
+    made_at: datetime
+    records: tuple[TrialRecord, ...]
+    answer: Answer
+    drawings: tuple[StageDrawing, ...]
+    """Of the best architecture; empty before there is one."""
+    spending: Spending
+    survivors: tuple[tuple[int, int], ...]
+    """Epochs, and how many trials finished them."""
+    effects: dict[Choice, tuple[Effect, ...]]
+    instability: Instability
+    figures: dict[str, Figure]
+    provenance: tuple[tuple[str, str], ...]
+    config_text: str
+    """The study file as it was given."""
+
+
+def read_report(study: Study) -> Report:
+    """Read a study and work out its report."""
+    records = study.trials()
+    found = answer(study, records)
+    broken = instability(records)
+    choices: tuple[Choice, ...] = tuple(OPTIONS)
+    figures = {
+        "history": history_figure(history(records), records),
+        "curves": curves_figure(records, found.best),
+        "cost": cost_figure(records),
+        "traces": traces_figure(broken.traces),
+    }
+    return Report(
+        name=study.name,
+        target=study.target,
+        made_at=datetime.now(UTC),
+        records=records,
+        answer=found,
+        drawings=stage_drawings(found.best.architecture) if found.best and found.best.architecture else (),
+        spending=spending(records),
+        survivors=survivors(records),
+        effects={choice: effects(records, choice) for choice in choices},
+        instability=broken,
+        figures={name: figure for name, figure in figures.items() if figure["data"]},
+        provenance=provenance(study),
+        config_text=study.config_text,
+    )
+
+
+def provenance(study: Study) -> tuple[tuple[str, str], ...]:
+    """Where the numbers come from, as pairs of a name and a text."""
+    data, config = study.data, study.config
+    devices = sorted({worker.device for worker in study.workers()})
+    packages = study.provenance.get("packages", {})
+    counts = f"{data['num_train']:,} train, {data['num_val']:,} validation, {data['num_test']:,} test (never seen)"
+    return (
+        ("Data", str(config["data"]["source"])),
+        ("Images", counts),
+        (
+            "Image",
+            f"{data['in_chans']} × {data['image_size']} × {data['image_size']}, {len(data['class_names'])} classes",
+        ),
+        ("Data fingerprint", str(data["fingerprint"])),
+        ("Search space", str(study.space.get("name") or config["space"])),
+        ("Backbone", f"{config['backbone']['name']}, {config['backbone']['stem']} stem"),
+        ("Seed", str(config["seed"])),
+        ("Created", datetime.fromtimestamp(study.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("Database", redact(study.url)),
+        ("Machine", f"{study.provenance.get('platform', '?')}, {study.provenance.get('cpus', '?')} CPUs"),
+        ("Devices", ", ".join(devices) or "no worker yet"),
+        ("Python", str(study.provenance.get("python", "?"))),
+        ("Packages", ", ".join(f"{name} {number}" for name, number in packages.items() if number)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """A value with its interval on a common axis; positions in percent of its width."""
+
+    at: float
+    left: float | None
+    width: float | None
+
+
+class Axis:
+    """A common scale for strips: wide enough for every value and interval, with some air."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        air = 0.04 * (high - low) or 0.01
+        self.low, self.high = low - air, high + air
+
+    def position(self, value: float) -> float:
+        """Percent from the left edge."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+    def strip(self, value: float, low: float | None, high: float | None) -> Strip:
+        """The strip of a value; without an interval only its place."""
+        if low is None or high is None:
+            return Strip(at=self.position(value), left=None, width=None)
+        left = self.position(low)
+        return Strip(at=self.position(value), left=left, width=round(self.position(high) - left, 2))
+
+
+def axis_of(rows: Sequence[Any], middle: str) -> Axis:
+    """The axis of rows that have ``low``, ``high`` and a value named ``middle``."""
+    values = [value for row in rows for value in (row.low, row.high, getattr(row, middle)) if value is not None]
+    return Axis(values)
+
+
+def compact(count: float | None) -> str:
+    """``309 k``, ``1.82 M``, ``4.1 G``: three digits."""
+    if count is None:
+        return "–"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:,.0f} {unit}"
+    return f"{count:g}"
+
+
+def render(report: Report) -> str:
+    """The page."""
+    script, plotly = _template_text("page.js"), _plotly()
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template_text),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"compact": compact, "duration": duration_text}
+    scripts = (plotly, script) if report.figures else (script,)
+    return environment.get_template("page.html.j2").render(
+        report=report,
+        version=version("fusion-nas"),
+        style=Markup(_template_text("page.css")),  # noqa: S704 - our own file
+        scripts=[Markup(text) for text in scripts],  # noqa: S704 - our own file and plotly's
+        script_sources=" ".join(map(_csp_hash, scripts)),
+        axis_of=axis_of,
+        kind_of=kind_of,
+        pattern_titles=PATTERN_TITLES,
+    )
+
+
+def _template_text(name: str) -> str:
+    return files("nas.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    """The plotting library that is built into the page."""
+    return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+
+
+def _csp_hash(script: str) -> str:
+    """The source expression that lets a page run exactly this script (https://www.w3.org/TR/CSP3/)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

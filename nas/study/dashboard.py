@@ -1,0 +1,58 @@
+"""Optuna's dashboard on a study database: live, and on SQLite read-only, so that it can neither lock nor change one."""
+
+import sqlite3
+from collections.abc import Callable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import optuna
+import sqlalchemy as sa
+
+from nas.errors import UserError
+from nas.study.records import Study
+from nas.study.storage import BUSY_TIMEOUT_S, explained, open_storage, sqlite_path
+
+INSTALL = "nas dashboard needs the package optuna-dashboard; install it with: pip install 'fusion-nas[dashboard]'"
+
+
+def read_only_storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage on an existing database; connections to SQLite cannot write."""
+    path = sqlite_path(url)
+    if path is None:
+        return open_storage(url)
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+
+    with explained(url):
+        return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": sa.NullPool})
+
+
+def dashboard_app(study: Study) -> Callable[..., Any]:
+    """The dashboard as a WSGI application; a `UserError` with the line that installs it where it is missing."""
+    try:
+        import optuna_dashboard  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UserError(INSTALL) from None
+    app: Callable[..., Any] = optuna_dashboard.wsgi(read_only_storage(study.url))
+    return app
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """A live page asks every few seconds; nothing to say."""
+
+
+def dashboard_server(study: Study, host: str, port: int) -> WSGIServer:
+    """A server that waits to be run; a port that cannot be had is a `UserError`. Port 0 takes any free one."""
+    app = dashboard_app(study)
+    try:
+        return make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
+    except OSError as error:
+        raise UserError(f"--port {port}: cannot listen on {host}: {error.strerror}") from None

@@ -1,0 +1,164 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.architecture import Architecture
+from nas.errors import UserError
+from nas.estimate.calibrate import CalibrationTask, Progress, Run, calibrate, conclude, make_task, spread_sample
+from nas.estimate.config import CalibrationConfig
+from nas.estimate.store import FileStore, Result
+from nas.space.landmarks import landmark_in
+from nas.space.space import SearchSpace
+from nas.training.config import DataConfig, TrainingConfig
+from tests.estimate.conftest import DATA
+
+
+@pytest.fixture
+def task(space: SearchSpace, training: TrainingConfig) -> CalibrationTask:
+    config = CalibrationConfig(
+        architectures=8, seeds=2, brief_epochs=(1,), fractions=(0.5,), shared_epochs=(1,), networks=2, norm_images=64
+    )
+    return make_task(space, DATA, training.model_copy(update={"epochs": 1}), config=config)
+
+
+def simulated(task: CalibrationTask, noise: float, cheap: float) -> dict[str, Result]:
+    """Results of trainings whose architectures have a planted quality; ``cheap`` is the noise of cheap scores."""
+    random = np.random.default_rng(0)
+    quality = dict(zip(task.by_digest, random.normal(0.8, 0.02, len(task.by_digest)), strict=True))
+
+    def result(run: Run) -> Result:
+        if run.kind == "shared":
+            scores = {d: [q + random.normal(0, cheap), 0.5 - q] for d, q in quality.items()}
+            return {"network": "n", "scores": scores, "train_s": 1.0, "score_s": 0.1}
+        spread = noise if run.kind == "full" else cheap
+        accuracy = [0.1, quality[run.digest] + random.normal(0, spread)][-run.epochs :]
+        return {"outcome": "complete", "accuracy": accuracy, "loss": accuracy, "wall_s": float(run.epochs)}
+
+    return {run.key: result(run) for run in task.runs}
+
+
+def test_a_calibration_goes_on_where_it_stopped(task: CalibrationTask, tmp_path: Path) -> None:
+    class Stops(FileStore):
+        def add(self, task: str, run: str, result: Result) -> None:
+            super().add(task, run, result)
+            if len(self.results(task)) == 11:
+                raise KeyboardInterrupt
+
+    path = tmp_path / "results.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(task, Stops(path))
+    with path.open("a") as file:
+        file.write('{"task": "torn')
+    seen: list[Progress] = []
+    found = calibrate(task, FileStore(path), on_progress=seen.append)
+    assert (seen[0].done, seen[0].total, seen[-1].share) == (11, len(task.runs), 1.0)
+    assert len(path.read_text().splitlines()) == len(task.runs)
+    assert (found.num_architectures, found.num_seeds) == (8, 2)
+    assert json.loads(json.dumps(found.to_dict()))["advice"] == found.advice
+    names = {fidelity.name for fidelity in found.fidelities}
+    assert {"brief, 1 epoch", "fraction 0.5, 1 epoch", "shared, 1 epoch, 2 networks, by loss"} <= names
+
+
+def test_worker_processes_give_what_one_process_gives(task: CalibrationTask, tmp_path: Path) -> None:
+    few = dataclasses.replace(
+        task, config=task.config.model_copy(update={"brief_epochs": (), "fractions": (), "networks": 1})
+    )
+    stores = [FileStore(tmp_path / f"{workers}.jsonl") for workers in (1, 2)]
+    for workers, store in enumerate(stores, start=1):
+        calibrate(few, store, workers=workers)
+    one, two = (store.results(few.digest) for store in stores)
+    assert one.keys() == two.keys()
+    for run in few.runs:
+        what = "scores" if run.kind == "shared" else "accuracy"
+        assert one[run.key][what] == two[run.key][what]
+
+
+def test_results_of_another_task_are_not_used(task: CalibrationTask, tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "results.jsonl")
+    store.add(task.digest, "run", {"a": 1})
+    other = dataclasses.replace(task, training=TrainingConfig(epochs=3))
+    assert other.digest != task.digest
+    assert (store.results(task.digest), store.results(other.digest)) == ({"run": {"a": 1}}, {})
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text("hello\n")
+    with pytest.raises(UserError, match=r"results.jsonl, line 1: expected a calibration result, got 'hello'"):
+        FileStore(path).results("t")
+
+
+def planted_task(space: SearchSpace, architectures: int = 32) -> CalibrationTask:
+    config = CalibrationConfig(architectures=architectures, seeds=3, brief_epochs=(1,), fractions=())
+    return make_task(space, DATA, TrainingConfig(epochs=2), config=config)
+
+
+def test_a_score_that_ranks_is_found_and_advised(space: SearchSpace) -> None:
+    task = planted_task(space)
+    found = conclude(task, simulated(task, noise=0.005, cheap=0.1))
+    assert found.choice is not None
+    assert "by loss" in found.choice
+    assert found.advice.startswith(f"use {found.choice}")
+
+
+def test_noise_is_called_noise(space: SearchSpace) -> None:
+    task = planted_task(space)
+    found = conclude(task, simulated(task, noise=0.5, cheap=0.01))
+    assert found.choice is None
+    assert found.advice.endswith("not worth its cost")
+
+
+def test_a_run_that_broke_at_once_counts_as_chance(space: SearchSpace) -> None:
+    task = planted_task(space)
+    results = simulated(task, noise=0.005, cheap=0.005)
+    results[task.truth[0].key] = {"outcome": "unstable", "accuracy": [], "loss": [], "wall_s": 0.1}
+    assert conclude(task, results).spread.seeds > 0.05
+
+
+def test_a_shared_network_that_broke_is_left_out(space: SearchSpace) -> None:
+    task = planted_task(space)
+    results = simulated(task, noise=0.005, cheap=0.005)
+    shared = [run.key for run in task.runs if run.kind == "shared" and run.epochs == 2]
+    results[shared[0]] = {"failed": "loss is nan"}
+    names = {f.name for f in conclude(task, results).fidelities}
+    assert "shared, 2 epochs, 2 networks, by loss" in names
+    assert "shared, 4 epochs, 3 networks, by loss" in names
+
+
+def test_the_sample_holds_the_landmarks_of_the_space_and_spreads() -> None:
+    space = SearchSpace.load("patterns")
+    sample = spread_sample(space, 24, seed=0)
+    digests = {a.digest for a in sample}
+    assert len(digests) == 24
+    assert {landmark_in(space, name).digest for name in ("plain", "se-everywhere", "se-post", "se-pre")} <= digests
+    assert all(a in space for a in sample)
+    for stage in range(4):
+        assert {a.stages[stage].pattern for a in sample} == {"none", "p1", "p2", "p3", "p4"}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architectures": 7}, r"calibrate: architectures: .* greater than or equal to 8, got 7"),
+        ({"seeds": 1}, r"calibrate: seeds: .* greater than or equal to 2, got 1"),
+    ],
+)
+def test_too_small_a_calibration_is_refused(config: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        CalibrationConfig.parse(config, "calibrate")
+
+
+def test_a_space_with_too_few_architectures_is_refused() -> None:
+    choices = {"pattern": ["none", "p1"], "attention": ["se"]}
+    stages = {str(n): {"pattern": ["none"]} for n in (1, 2)}
+    space = SearchSpace.from_dict({"schema": 1, "choices": choices, "stages": stages})
+    with pytest.raises(UserError, match=r"calibrate.architectures: expected at least 8, got 4"):
+        make_task(space, DataConfig(num_train=128), TrainingConfig())
+
+
+def test_a_plain_architecture_is_in_every_sample_that_can_hold_it(space: SearchSpace) -> None:
+    plain = Architecture.plain(space.backbone, num_classes=10, in_chans=1)
+    assert spread_sample(space, 8, seed=3)[0].digest == plain.digest

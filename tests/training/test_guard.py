@@ -1,0 +1,343 @@
+"""The guard on tiny networks that are made to fail in one way each, and on ones that do not."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from nas.architecture import Architecture, Backbone, StageFusion
+from nas.errors import DataError
+from nas.fusion.models import build_model
+from nas.measurement import Outcome
+from nas.training import run
+from nas.training.config import DataConfig, GuardConfig, TrainingConfig
+from nas.training.data import open_data
+from nas.training.guard import Guard
+from nas.training.inspection import Inspector
+from nas.training.run import Interrupted, open_branches, train
+from nas.training.signals import Observation
+
+MICRO = Backbone(name="resnet_micro", stem="small")
+P1_SE = StageFusion(pattern="p1", attention="se")
+P2_SE = StageFusion(pattern="p2", attention="se")
+P2_CBAM = StageFusion(pattern="p2", attention="cbam", lambda_init=0.3)
+P3_COORD = StageFusion(pattern="p3", attention="coord", gate_init="open")
+P4 = StageFusion(pattern="p4", attention="cbam", gamma_skip_init=0.05, gamma_residual_init=0.5, learnable=True)
+BRIEF = TrainingConfig(epochs=6, batch_size=50, device="cpu", threads=1)
+
+
+def micro_with(*stages):
+    return Architecture(
+        backbone=MICRO, num_classes=10, in_chans=1, stages=(*stages, *[StageFusion()] * (4 - len(stages)))
+    )
+
+
+def readings(model, images):
+    inspector = Inspector(model)
+    inspector.watch()
+    model(images)
+    inspector.keep(7)
+    ((step, rows),) = inspector.drain().items()
+    assert step == 7
+    return inspector.readings(rows, epoch=0, step=7)
+
+
+# ── what is read ──
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_readings_equal_what_the_formulas_say(channels_last):
+    """Against the activations themselves, kept and computed in float64."""
+    torch.manual_seed(0)
+    model = build_model(micro_with(P1_SE, P2_CBAM, P3_COORD, P4)).train()
+    open_branches(model)
+    images = torch.randn(6, 1, 8, 8)
+    if channels_last:
+        model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    kept = {}
+    handles = [
+        module.register_forward_hook(lambda _, i, o, n=name: kept.setdefault(n, []).append((i[0].clone(), o.clone())))
+        for name, module in model.named_modules()
+    ]
+    found = readings(model, images)
+    for handle in handles:
+        handle.remove()
+
+    def rms(t):
+        return t.double().square().mean().sqrt().item()
+
+    def mean(name):
+        return math.prod(output.double().mean().item() for _, output in kept[name])
+
+    def slope(name):
+        return max((4 * o.double() * (1 - o.double())).mean().item() for _, o in kept[name])
+
+    outputs = [rms(kept[f"layer{n}.0"][0][1]) for n in (1, 2, 3, 4)]
+    assert [r.output_scale for r in found] == pytest.approx(outputs, rel=1e-5)
+    first = rms(kept["layer1.0"][0][0])
+    largest = [max([first, *outputs[:n]]) for n in range(4)]
+    assert [r.trunk_ratio for r in found] == pytest.approx(
+        [o / m for o, m in zip(outputs, largest, strict=True)], rel=1e-5
+    )
+    shortcuts = [first, *(rms(kept[f"layer{n}.0.downsample"][0][1]) for n in (2, 3, 4))]
+    assert [r.shortcut_scale for r in found] == pytest.approx(shortcuts, rel=1e-5)
+
+    se = mean("layer1.0.se.gate")
+    cbam = mean("layer2.0.post.channel.gate") * mean("layer2.0.post.spatial.gate")
+    residual = mean("layer4.0.residual_attention.channel.gate") * mean("layer4.0.residual_attention.spatial.gate")
+    factors = [se, 1, 1, 1 + 0.5 * residual]
+    branches = [f * rms(kept[f"layer{n}.0.bn2"][0][1]) for n, f in zip((1, 2, 3, 4), factors, strict=True)]
+    assert [r.branch_scale for r in found] == pytest.approx(branches, rel=1e-4)
+    skips = [None, 0.7 + 0.3 * cbam, None, 1 + 0.05 * mean("layer4.0.skip_attention.gate")]
+    assert [r.skip_factor for r in found] == [s and pytest.approx(s, rel=1e-5) for s in skips]
+    assert found[0].gate_slope == pytest.approx(slope("layer1.0.se.gate"), rel=1e-5)
+    assert found[2].gate_slope == pytest.approx(1.0), "open gates start at their steepest point"
+    assert [(r.stage, r.block, r.step) for r in found] == [(n, 0, 7) for n in (1, 2, 3, 4)]
+
+
+def test_watching_leaves_nothing_behind():
+    model = build_model(micro_with(P1_SE, P2_CBAM, P3_COORD, P4))
+    readings(model, torch.randn(2, 1, 8, 8))
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_deep_blocks_are_named_as_timm_names_them():
+    arch = Architecture.plain(Backbone(name="resnet26", stem="small"), num_classes=10, in_chans=1)
+    places = [(r.stage, r.block) for r in readings(build_model(arch), torch.randn(2, 1, 8, 8))]
+    assert places == [(stage, block) for stage in (1, 2, 3, 4) for block in (0, 1)]
+
+
+def test_watching_changes_no_result(micro, digits, brief):
+    watched, alone = (train(micro, digits, brief, seed=3, guard=g) for g in (GuardConfig(), GuardConfig.off()))
+    assert [replace(e, train_s=0, val_s=0) for e in watched.epochs] == [
+        replace(e, train_s=0, val_s=0) for e in alone.epochs
+    ]
+
+
+# ── networks made to fail ──
+
+
+@pytest.fixture
+def sick(monkeypatch):
+    """Trains with a network that is harmed before its first step."""
+
+    def trained(arch, data, harm, config=BRIEF, **more):
+        def build(architecture):
+            model = build_model(architecture)
+            open_branches(model)
+            harm(model)
+            return model
+
+        monkeypatch.setattr(run, "build_model", build)
+        open_already = config.model_copy(update={"zero_init_branches": True})
+        return train(arch, data, open_already, seed=0, **more)
+
+    return trained
+
+
+def fixed_gates(module, value):
+    """Gates stuck at a value, whatever comes in."""
+
+    def stuck(mask_model):
+        for name, gate in mask_model.named_modules():
+            if name.rpartition(".")[2] == "gate":
+                gate.register_forward_hook(lambda _, __, output: output * 0 + value, prepend=True)
+
+    stuck(module)
+
+
+def shut(model):
+    fixed_gates(model.layer3, 0.0)
+
+
+def kill_branch(model):
+    last = model.layer2[0].bn2
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    last.requires_grad_(False)
+
+
+def shrink(model):
+    """Each stage begins with a norm that has forgotten how to scale."""
+    for layer in (model.layer2, model.layer3, model.layer4):
+        for norm in (layer[0].bn2, layer[0].downsample[1]):
+            nn.init.constant_(norm.weight, 1e-5)
+
+
+def explode(model):
+    model.fc.weight.data *= 1e6
+
+
+ENDINGS = {
+    "skip-closed": (micro_with(StageFusion(), StageFusion(), P2_SE), shut, 3),
+    "saturated-gates": (micro_with(StageFusion(), StageFusion(), P1_SE), shut, 3),
+    "dead-branch": (micro_with(), kill_branch, 2),
+    "trunk-collapse": (micro_with(), shrink, 2),
+    "broken-start": (micro_with(), explode, None),
+}
+
+
+@pytest.mark.parametrize("signal", ENDINGS)
+def test_a_network_that_fails_in_one_way_is_named_for_it(sick, digits, signal):
+    arch, harm, stage = ENDINGS[signal]
+    config = BRIEF.model_copy(update={"epochs": 18})
+    ended = sick(
+        arch, digits, harm, config, guard=GuardConfig.only(signal).model_copy(update={"verdicts": {signal: "prune"}})
+    )
+    assert (ended.outcome, ended.reason) == (Outcome.UNSTABLE, signal)
+    (event,) = ended.events
+    assert (event.stage, event.block) == ((stage, 0) if stage else (None, None))
+    if stage:
+        assert f"layer{stage}.0" in event.message
+        assert event.trace[-1]["stage"] == stage
+    assert event.trace[0]["loss"] > 0
+    json.dumps(event.trace, allow_nan=False)
+
+
+@pytest.mark.parametrize("signal", ENDINGS)
+def test_the_same_network_unharmed_is_left_alone(sick, digits, signal):
+    arch, _, _ = ENDINGS[signal]
+    ended = sick(
+        arch,
+        digits,
+        lambda _: None,
+        guard=GuardConfig(verdicts=dict.fromkeys(ENDINGS, "prune") | {"broken-start": "warn"}),
+    )
+    assert (ended.outcome, ended.events) == (Outcome.COMPLETE, ())
+
+
+@pytest.mark.parametrize("signal", ["trunk-collapse", "broken-start"])
+@pytest.mark.parametrize("lag", [1, 16])
+def test_what_is_broken_at_the_start_costs_one_step(sick, digits, signal, lag, monkeypatch):
+    monkeypatch.setattr(run, "CPU_LAG", lag)
+    arch, harm, _ = ENDINGS[signal]
+    ended = sick(arch, digits, harm)
+    assert (ended.reason, ended.events[0].step, ended.epochs) == (signal, 0, ())
+
+
+@pytest.fixture
+def meaningless():
+    """Digits whose training labels are shuffled."""
+    data = open_data(DataConfig(num_train=400))
+    images, labels = data._parts["train"]
+    data._parts["train"] = (images, labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))])
+    return data
+
+
+def test_labels_that_mean_nothing_end_at_chance(micro, meaningless):
+    config = BRIEF.model_copy(update={"epochs": 8})
+    ended = train(micro, meaningless, config, seed=0)
+    assert (ended.outcome, ended.reason) == (Outcome.UNSTABLE, "chance-level")
+    assert len(ended.epochs) <= 5
+    assert ended.epochs[-1].val_accuracy == ended.events[-1].value == ended.score
+    assert ended.events[-1].trace[-1]["chance_loss"] == pytest.approx(math.log(10), rel=1e-3)
+
+
+# ── verdicts ──
+
+
+def steps(losses, start=0):
+    return [Observation(epoch=0, step=start + i, loss=loss, grad_norm=1.0) for i, loss in enumerate(losses)]
+
+
+def test_a_warning_is_recorded_once_and_the_run_goes_on(sick, digits):
+    arch, harm, _ = ENDINGS["skip-closed"]
+    ended = sick(arch, digits, harm, guard=GuardConfig.only("skip-closed"))
+    assert (ended.outcome, ended.reason, len(ended.epochs)) == (Outcome.COMPLETE, None, 6)
+    assert [(e.signal, e.stage) for e in ended.events] == [("skip-closed", 3)]
+
+
+def test_recovery_lowers_the_rate_once_and_then_prunes():
+    guard = Guard(GuardConfig(verdicts={"loss-spike": "recover"}, recover_factor=0.25))
+    assert [guard.observe(s) for s in steps([1.0] * 30 + [9.0] * 3)] == [None] * 33
+    assert guard.rate_factor == 0.25
+    (event,) = guard.events
+    assert event.message.endswith("the learning rate is multiplied by 0.25 from here")
+    assert [guard.observe(s) for s in steps([9.0] * 30, 33)] == [None] * 30, "signals start afresh"
+    *_, final = [guard.observe(s) for s in steps([99.0] * 3, 63)]
+    assert guard.events == [event, final]
+    assert guard.rate_factor == 0.25
+
+
+def test_the_rate_falls_in_the_run(sick, digits):
+    """From the step after the alarm on; the epoch record shows it."""
+    arch, harm, _ = ENDINGS["skip-closed"]
+    config = BRIEF.model_copy(update={"schedule": "constant", "learning_rate": 0.01, "epochs": 9})
+    guard = GuardConfig.only("skip-closed").model_copy(update={"verdicts": {"skip-closed": "recover"}})
+    ended = sick(arch, digits, harm, config, guard=guard)
+    assert ended.reason == "skip-closed", "it stays shut"
+    assert [e.step for e in ended.events] == [10, 30], "and had two more inspections"
+    rates = [e.learning_rate for e in ended.epochs]
+    assert rates[0] <= 0.01
+    assert rates[3:] == pytest.approx([0.001] * len(rates[3:]))
+
+
+def test_a_resumed_guard_remembers_everything():
+    config = GuardConfig(verdicts={"loss-spike": "recover", "gradient-explosion": "warn"})
+    run_of = steps([1.0] * 30 + [9.0] * 3 + [5.0] * 40 + [99.0] * 3)
+    whole, first, second = Guard(config), Guard(config), Guard(config)
+    for seen in run_of[:50]:
+        first.observe(seen)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    answers = [second.observe(seen) for seen in run_of[50:]]
+    assert [whole.observe(seen) for seen in run_of][50:] == answers
+    assert answers[-1] is not None
+    assert whole.events == second.events
+    assert second.rate_factor == whole.rate_factor == 0.1
+
+
+def test_warnings_survive_an_interruption(sick, digits, tmp_path):
+    arch, harm, _ = ENDINGS["skip-closed"]
+    guard = GuardConfig.only("skip-closed")
+    done = []
+    with pytest.raises(Interrupted):
+        sick(
+            arch,
+            digits,
+            harm,
+            guard=guard,
+            checkpoint=tmp_path / "c",
+            on_epoch=done.append,
+            should_stop=lambda: len(done) == 4,
+        )
+    resumed = sick(arch, digits, harm, guard=guard, checkpoint=tmp_path / "c")
+    assert resumed.events == sick(arch, digits, harm, guard=guard).events != ()
+
+
+def test_a_pruner_does_not_hide_that_a_run_broke(micro, meaningless):
+    config = BRIEF.model_copy(update={"epochs": 8})
+    reasons = train(micro, meaningless, config, seed=0, on_epoch=lambda e: "median" if e.epoch == 7 else None)
+    assert reasons.reason == "chance-level"
+
+
+# ── data that is at fault ──
+
+
+def poisoned(part, index):
+    data = open_data(DataConfig(num_train=200))
+    images, labels = data._parts[part]
+    images = images.float()
+    images[index, 0, 3, 3] = float("nan")
+    data._parts[part] = (images, labels)
+    return data
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_an_image_that_is_not_finite_is_the_datas_fault(micro, brief, part):
+    with pytest.raises(DataError, match=rf"^digits: {part} part: image 17 holds values that are not finite$"):
+        train(micro, poisoned(part, 17), brief, seed=0)
+
+
+def test_the_file_is_named(image_folder, monkeypatch, brief):
+    """Whatever a transform makes of it."""
+    data = open_data(DataConfig(source=f"folder:{image_folder}", image_size=16))
+    broken = data._parts["train"].file(4)
+    batches = data.train_batches(batch_size=16, seed=0, on=torch.device("cpu"))
+    order = list(batches._order)
+    batch, position = next(
+        (b, [i for i, _ in keys].index(4)) for b, keys in enumerate(order) if 4 in [i for i, _ in keys]
+    )
+    assert batches.origin(batch, position) == str(broken)
