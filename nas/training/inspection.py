@@ -166,7 +166,10 @@ class _BlockWatch:
         if name == "residual_attention":
             return 1 + block.residual_strength(mean) * mean
         strength = block.blend_strength(mean)
-        return mean if strength is None else torch.addcmul(1 - strength, strength, mean)
+        if strength is None:
+            return mean
+        factor: Tensor = 1 - strength + strength * mean
+        return factor
 
 
 def _rms(t: Tensor) -> Tensor:
