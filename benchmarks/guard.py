@@ -175,14 +175,14 @@ def measure(results: dict[str, Any], wanted: list[tuple[Case, int]], save: bool)
     """Run what is missing: without the guard, then with it."""
     for case, seed in wanted:
         name = key(case, seed)
-        if name in results["runs"]:
-            continue
-        pair = {"without": run(case, GuardConfig.off(), seed), "with": run(case, GuardConfig(), seed)}
-        results["runs"][name] = {"budget": case.training.epochs, **{k: asdict(v) for k, v in pair.items()}}
-        told = ", ".join(f"{k} {v.outcome} {v.reason or ''} {v.score} {v.epochs:.2f} epochs" for k, v in pair.items())
-        print(f"{name}: {told}", flush=True)
-        if save:
-            write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
+        pair = results["runs"].setdefault(name, {"budget": case.training.epochs})
+        for which, guard in (("without", GuardConfig.off()), ("with", GuardConfig())):
+            if which in pair:
+                continue
+            pair[which] = done = asdict(run(case, guard, seed))
+            print(name, which, *(done[k] for k in ("outcome", "reason", "score", "epochs")), flush=True)
+            if save:
+                write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
 
 
 OVERHEAD = {
@@ -223,11 +223,12 @@ def table(results: dict[str, Any]) -> str:
     rows: dict[tuple[str, str], list[tuple[str, dict[str, Any], bool]]] = {}
     middle = {}
     for task in TASKS:
-        plain = [
-            r["without"]["score"] for k, r in results["runs"].items() if k.startswith(f"{task} / unharmed / plain /")
-        ]
+        same = [r for name, r in results["runs"].items() if name.startswith(f"{task} / unharmed / plain /")]
+        plain = [r["without"]["score"] for r in same if "without" in r]
         middle[task] = (CHANCE + median(plain)) / 2 if plain else CHANCE
     for name, pair in results["runs"].items():
+        if "with" not in pair:
+            continue
         task, group, _, _ = name.split(" / ")
         truth = pair["without"]
         failed = not truth["finite"] or truth["score"] is None or truth["score"] < middle[task]
@@ -289,8 +290,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=0, help="measure the overhead afresh with so many pairs")
     parser.add_argument("--no-write", action="store_true")
+    parser.add_argument("--again", action="store_true", help="repeat the guarded runs: the guard has changed")
     args = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}, "overhead": {}}
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}, "overhead": {}}
+    if args.again:
+        for pair in results["runs"].values():
+            pair.pop("with", None)
     torch.set_num_threads(1)
     every = [(c, s) for t in args.tasks for s in range(args.seeds) for c in cases(TASKS[t], args.random)]
     measure(results, [(c, s) for c, s in every if c.group.startswith(args.only or "")], not args.no_write)

@@ -34,6 +34,7 @@ def work(study: Study, num_workers: int, device: str, limit_s: float | None) -> 
         say(f"study {study.name!r} has its {before.target} trials; nothing to do")
         say(f"add some with: nas resume {study.name} --trials N{_storage_hint(study)}")
         typer.echo(summary_text(before))
+        _write_results(study)
         return 0
     count = min(num_workers, before.target - before.ended)
     say(f"study {study.name!r}: {before.target - before.ended} trials to do, {count} worker{'s' if count > 1 else ''}")
@@ -52,8 +53,23 @@ def work(study: Study, num_workers: int, device: str, limit_s: float | None) -> 
         why = "interrupted" if interrupted else "stopped before the end"
         say(f"{why}, running trials wait again; go on with: nas resume {study.name}{_storage_hint(study)}")
         return INTERRUPTED if interrupted else 0
-    say(f"export it with: nas export {study.name}{_storage_hint(study)} -o best.yaml")
+    _write_results(study)
     return 0
+
+
+def _write_results(study: Study) -> None:
+    """Write the best architecture and the report, and say where they are."""
+    from nas.export.files import export_architecture
+    from nas.report.page import write_report
+
+    if study.best() is None:
+        return
+    best, page, model = (study.folder / name for name in ("best.yaml", "report.html", "timm"))
+    export_architecture(study, "best", best)
+    write_report(study, page)
+    typer.echo(f"best network   {best}")
+    typer.echo(f"report         {page}")
+    say(f"for timm       nas export {study.name}{_storage_hint(study)} --format timm -o {model}")
 
 
 def _storage_hint(study: Study) -> str:

@@ -16,14 +16,9 @@ def report(
     storage: Storage = DEFAULT_URL,
 ) -> int:
     """Write a page that shows the answer, the search, what matters, what broke and every trial."""
-    from nas.documents import write_atomically
-    from nas.errors import UserError
-    from nas.report.page import read_report, render
+    from nas.report.page import write_report
     from nas.study.records import open_study
 
-    if output.suffix not in (".html", ".htm"):
-        raise UserError(f"{output}: expected a file name that ends in .html")
-    found = read_report(open_study(storage, study_name))
-    write_atomically(output, render(found))
+    found = write_report(open_study(storage, study_name), output)
     typer.echo(f"{output}: {found.answer.headline}")
     return 0

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from nas.documents import write_atomically
+from nas.errors import UserError
 from nas.report.answer import Answer, answer
 from nas.report.drawing import PATTERN_TITLES, StageDrawing, stage_drawings
 from nas.report.effects import OPTIONS, Choice, Effect, effects
@@ -167,6 +170,15 @@ def render(report: Report) -> str:
         kind_of=kind_of,
         pattern_titles=PATTERN_TITLES,
     )
+
+
+def write_report(study: Study, path: Path) -> Report:
+    """Write the page of a study; `UserError` where the path cannot be written."""
+    if path.suffix not in (".html", ".htm"):
+        raise UserError(f"{path}: expected a file name that ends in .html")
+    report = read_report(study)
+    write_atomically(path, render(report))
+    return report
 
 
 def _template_text(name: str) -> str:

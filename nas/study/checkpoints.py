@@ -1,7 +1,6 @@
 """Where the checkpoints of a study lie, and which of them are kept."""
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,10 +33,7 @@ class CheckpointFolder:
     """
 
     def __init__(self, study: Study) -> None:
-        self.folder = (
-            checkpoint_root(study.url)
-            / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', study.name)}-{round(study.created_at * 1000):x}"
-        )
+        self.folder = checkpoint_root(study.url) / f"{study.file_name}-{round(study.created_at * 1000):x}"
 
     def path(self, number: int) -> Path:
         """The file of a trial, whether it exists or not."""

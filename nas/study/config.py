@@ -99,7 +99,7 @@ class StudyConfig(Document):
         The space is left out: it is compared by what it holds, not by its name.
         """
         given = _flatten(self.to_dict())
-        other = _flatten(dict(stored))
+        other = _flatten(self.parse(stored, f"study {self.name}").to_dict())  # keys that are new have their defaults
         return [
             f"{key}: stored {other.get(key)!r}, given {given.get(key)!r}"
             for key in sorted(given.keys() | other.keys())

@@ -1,12 +1,14 @@
 """Reading a study from its database: frozen records, without optuna and without torch."""
 
 import math
+import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +17,7 @@ from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.measurement import EpochRecord, StabilityEvent
 from nas.study import tables
-from nas.study.storage import explained, open_engine, redact
+from nas.study.storage import explained, open_engine, redact, sqlite_path
 
 ALIVE_S = 30.0
 """A worker counts as alive while its last sign of life is younger than this."""
@@ -120,6 +122,17 @@ class Study:
     def num_val(self) -> int:
         """Images on which a score was measured."""
         return int(self.data["num_val"])
+
+    @property
+    def folder(self) -> Path:
+        """Where results are written unless the user says otherwise: beside an SQLite database."""
+        database = sqlite_path(self.url)
+        return (database.parent if database else Path("studies")) / self.file_name
+
+    @property
+    def file_name(self) -> str:
+        """The name with what a file system may not take replaced."""
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", self.name)
 
     @property
     def target(self) -> int:

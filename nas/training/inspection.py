@@ -166,12 +166,9 @@ class _BlockWatch:
         if name == "residual_attention":
             return 1 + block.residual_strength(mean) * mean
         strength = block.blend_strength(mean)
-        if strength is None:
-            return mean
-        factor: Tensor = 1 - strength + strength * mean
-        return factor
+        return mean if strength is None else 1 - strength + strength * mean
 
 
 def _rms(t: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(t.detach(), dtype=torch.float32)
-    return norm / t.numel() ** 0.5
+    scale: Tensor = torch.linalg.vector_norm(t.detach(), dtype=torch.float32) / t.numel() ** 0.5
+    return scale

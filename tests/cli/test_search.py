@@ -37,6 +37,9 @@ def test_create_repeat_resume_read_export(nas: Nas, tmp_path: Path) -> None:
     assert "best " in out
     assert "plain " in out
     assert "nas export tiny" in err
+    assert f"best network   {tmp_path / 'tiny' / 'best.yaml'}" in out
+    assert package.Architecture.load(tmp_path / "tiny" / "best.yaml").num_classes == 10
+    assert (tmp_path / "tiny" / "report.html").stat().st_size > 100_000
 
     code, out, err = nas("search", file, "--storage", url)
     assert code == 0
