@@ -57,9 +57,11 @@ class StabilityEvent:
     message: str
     """One line for people."""
     stage: int | None = None
+    """From 1; None where the signal is about the whole run."""
     block: int | None = None
+    """Within the stage, from 0: stage 3, block 1 is timm's ``layer3.1``."""
     trace: tuple[dict[str, Any], ...] = ()
-    """The last observations before the event, oldest first."""
+    """The last steps before the event, oldest first; then, of a block or an epoch, what was read there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +82,4 @@ class Measurement:
     """Why the run did not end as COMPLETE."""
     epochs: tuple[EpochRecord, ...] = ()
     events: tuple[StabilityEvent, ...] = field(default=())
+    """Warnings of the guard too; where it stopped the run, the last one says why."""

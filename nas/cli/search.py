@@ -52,9 +52,13 @@ def search(
 
 
 def _describe(config: "StudyConfig") -> "DataSummary":
+    """Open what the study file names, so that a mistake shows before anything is stored."""
     from nas.training.data import open_data
+    from nas.training.run import check_start
 
-    return open_data(config.data).summary
+    summary = open_data(config.data).summary
+    check_start(config.backbone, config.training, summary)
+    return summary
 
 
 def _print_plan(config: "StudyConfig", num_workers: int) -> int:

@@ -146,9 +146,11 @@ def make_task(
     """The calibration of a space on a data set; ``space`` is put on its classes and channels.
 
     Raises:
-        UserError: fewer architectures or seeds than a calibration can speak of.
+        UserError: fewer architectures or seeds than a calibration can speak of, or ``init_from``.
     """
     config = config or CalibrationConfig()
+    if training.init_from is not None:
+        raise UserError("training.init_from: a shared network starts from scratch; calibrate without it")
     summary = open_data(data).summary
     space = space.on(num_classes=summary.num_classes, in_chans=summary.in_chans)
     for name, got, least in (

@@ -17,7 +17,7 @@ from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from nas.architecture import Architecture
+from nas.architecture import Architecture, Backbone
 from nas.errors import DataError, UserError
 from nas.fusion.cost import count_macs, count_params
 from nas.fusion.inherit import inherit, load_plain
@@ -26,6 +26,7 @@ from nas.measurement import EpochRecord, Interrupted, Measurement, Outcome, Stab
 from nas.training.checkpoint import Checkpoint, CheckpointError, generator_states, restore_generators
 from nas.training.config import GuardConfig, TrainingConfig
 from nas.training.data.source import DataSource, RunData
+from nas.training.data.summary import DataSummary
 from nas.training.guard import Guard
 from nas.training.inspection import INSPECT_EVERY, Inspector
 from nas.training.module import FP16_SKIPS, CandidateModule
@@ -133,6 +134,14 @@ def train(
         epochs=tuple(run.records),
         events=events,
     )
+
+
+def check_start(backbone: Backbone, config: TrainingConfig, summary: DataSummary) -> None:
+    """Raise a `UserError` where the plain network cannot start from ``init_from``."""
+    if config.init_from is None:
+        return
+    plain = Architecture.plain(backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
+    inherit(build_model(plain), load_plain(config.init_from, in_chans=summary.in_chans), config.init_from)
 
 
 def _check_fit(architecture: Architecture, data: DataSource) -> None:

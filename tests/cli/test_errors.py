@@ -50,6 +50,7 @@ BAD_FILES = [
     ({"data": {"source": "digits", "num_train": 99999}}, r"num_train: 99999 asked for"),
     ({"data": {"source": "folder:/does/not/exist"}}, r"/does/not/exist"),
     ({"schema": 2}, r"schema: .*got 2"),
+    ({"training": {"init_from": "none.safetensors"}}, r"none.safetensors"),
 ]
 
 
