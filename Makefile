@@ -23,4 +23,4 @@ system:
 	.ci/system
 
 test: system
-	FUSION_NAS_BROWSER=required $(UV_RUN) pytest -n 2
+	OMP_NUM_THREADS=1 FUSION_NAS_BROWSER=required $(UV_RUN) pytest -n 2 --dist worksteal

@@ -68,7 +68,7 @@ TASKS = {
             name="resnet50",
             data=DataConfig(image_size=32, num_train=256),
             backbone=Backbone(name="resnet50", stem="imagenet"),
-            training=_recipe(epochs=6, batch_size=16, learning_rate=0.05),
+            training=_recipe(epochs=6, batch_size=16, learning_rate=0.05, zero_init_branches=True),
         ),
     )
 }

@@ -47,8 +47,8 @@ def no_training(
     architecture: Architecture,
     *,
     on_epoch: Callable[[EpochRecord], str | None],
-    should_stop: Callable[[], bool],
-    checkpoint: Path,
+    should_stop: Callable[[], bool],  # noqa: ARG001 - the worker's protocol, here and below
+    checkpoint: Path,  # noqa: ARG001
 ) -> Measurement:
     """Five epochs whose accuracy is a function of the architecture."""
     level = int(architecture.digest[:8], 16) / 16**8
@@ -147,9 +147,7 @@ def main() -> None:
         study = create_study(config, "", url, lambda _: SUMMARY)
         command = [sys.executable, __file__, "--work", url]
         processes = [
-            subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for _ in range(given.workers)
         ]
         for process in processes:

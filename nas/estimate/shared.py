@@ -46,7 +46,7 @@ from nas.space.vocabulary import FIELDS, Option, StageChoices
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.data.source import DataSource
-from nas.training.run import OnEpoch, ShouldStop
+from nas.training.run import OnEpoch, ShouldStop, starts_at_zero
 from nas.training.shared_run import fit_shared
 
 RECIPE = 1
@@ -352,7 +352,7 @@ def train_shared(
         lambda: SharedNetwork(space, norm),
         walk,
         data,
-        config,
+        config.model_copy(update={"zero_init_branches": starts_at_zero(space.backbone, config)}),
         seed=seed,
         identity=identity,
         checkpoint=checkpoint,

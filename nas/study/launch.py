@@ -22,7 +22,7 @@ from nas.study import tables
 from nas.study.config import StudyConfig
 from nas.study.ledger import new_worker_id
 from nas.study.records import Study, open_study
-from nas.study.storage import close_storage, creation_lock, explained, open_engine, open_storage, sqlite_path
+from nas.study.storage import close_storage, exclusive, explained, open_engine, open_storage, sqlite_path
 
 if TYPE_CHECKING:
     from nas.training.data import DataSummary
@@ -91,7 +91,7 @@ def create_study(config: StudyConfig, text: str, url: str, describe: Callable[[S
     space = SearchSpace.load(config.space)
     summary = describe(config)
     space = space.on(backbone=config.backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
-    with creation_lock(url), explained(url):
+    with exclusive(url), explained(url):
         if (stored := stored_study(url, config.name)) is not None:  # another launcher was faster
             return stored
         storage = open_storage(url, create=True)

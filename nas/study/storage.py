@@ -24,7 +24,7 @@ DEFAULT_URL = "sqlite:///studies/nas.db"
 BUSY_TIMEOUT_S = 60
 RECONNECT_S = 300
 """How long a worker waits for a database server that went away."""
-CREATION_LOCK = 0x6E6173
+EXCLUSIVE_LOCK = 0x6E6173
 """Number of PostgreSQL's advisory lock: `nas` in ASCII."""
 
 
@@ -213,8 +213,11 @@ def close_storage(storage: "RDBStorage") -> None:
 
 
 @contextmanager
-def creation_lock(url: str) -> Iterator[None]:
-    """One launcher at a time makes tables and studies: a lock file beside SQLite, an advisory lock in PostgreSQL."""
+def exclusive(url: str) -> Iterator[None]:
+    """One process at a time makes tables and studies, or takes a trial; the lock of one that dies is free.
+
+    A lock file beside an SQLite database, an advisory lock in PostgreSQL.
+    """
     path = sqlite_path(url)
     if path is not None:
         _make_folder(path, url)
@@ -224,7 +227,7 @@ def creation_lock(url: str) -> Iterator[None]:
     _check_driver(url)
     engine = sa.create_engine(_parse(url), poolclass=sa.NullPool)
     with explained(url), engine.connect() as connection:
-        connection.execute(sa.select(sa.func.pg_advisory_lock(CREATION_LOCK)))
+        connection.execute(sa.select(sa.func.pg_advisory_lock(EXCLUSIVE_LOCK)))
         yield
 
 

@@ -24,7 +24,7 @@ from nas.study.pruning import make_pruner
 from nas.study.records import Study
 from nas.study.recover import put_back, sweep
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
-from nas.study.storage import close_storage, connection_lost, explained, open_storage, wait_for_database
+from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
 
 HEARTBEAT_S = 5.0
 MAX_FAILURES_IN_A_ROW = 3
@@ -103,21 +103,17 @@ class Worker:
 
     def _next_trial(self) -> Trial | None:
         """A trial of which this worker holds the lease, None where the study has no more work."""
-        while not self.stop():
-            sweep(self.storage, self.ledger.study_id)
+        sweep(self.storage, self.ledger.study_id)
+        with exclusive(self.url):  # two workers that see the last free place would both take it
             target = self.ledger.target()
             trials = self.study.get_trials(deepcopy=False)
-            planned = [t for t in trials if t.number < target]
-            if len(planned) >= target and not any(t.state == TrialState.WAITING for t in planned):
+            waiting = any(t.state == TrialState.WAITING and t.number < target for t in trials)
+            if len(trials) >= target and not waiting:
                 return None
             trial = self.study.ask()
             if not self.ledger.lease(trial._trial_id):
-                continue
-            if trial.number >= target:  # two workers saw the last free place: this one waits for a later resume
-                put_back(self.storage, trial._trial_id, self.ledger.worker_id)
-                return None
+                raise NasError(f"trial {trial.number}: waits, but is leased; nas recover mends that")
             return trial
-        return None
 
     def _work_on(self, trial: Trial) -> bool:
         """Draw, train and store one trial; False where it was handed over to another worker."""

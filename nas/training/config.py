@@ -91,8 +91,8 @@ class TrainingConfig(Document):
     """Probability mass that is spread over all classes in the training loss."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global gradient norm; unset: no clipping."""
-    zero_init_branches: bool = False
-    """Start residual branches at 0, as timm does; in a few epochs small networks hardly learn that way."""
+    zero_init_branches: bool | None = None
+    """Start residual branches at 0, as timm does; unset: not `resnet_micro`, which then hardly learns in a few epochs."""
     init_from: Annotated[str, Field(min_length=1)] | None = None
     """Weights of the plain network that every candidate starts from: a file, or `timm:NAME.TAG`; unset: none."""
     precision: Precision = "32-true"

@@ -15,9 +15,11 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 
 from nas.architecture import Architecture, Backbone
+from nas.backbones import MICRO
 from nas.errors import DataError, UserError
 from nas.fusion.cost import count_macs, count_params
 from nas.fusion.inherit import inherit, load_plain
@@ -98,7 +100,7 @@ def train(
         torch.set_num_threads(config.threads)
     _seed_everything(seed)
     model = build_model(architecture)
-    if not config.zero_init_branches:
+    if not starts_at_zero(architecture.backbone, config):
         open_branches(model)
     if config.init_from is not None:
         inherit(model, load_plain(config.init_from, in_chans=architecture.in_chans), config.init_from)
@@ -134,6 +136,11 @@ def train(
         epochs=tuple(run.records),
         events=events,
     )
+
+
+def starts_at_zero(backbone: Backbone, config: TrainingConfig) -> bool:
+    """Whether residual branches start at 0, as in timm."""
+    return backbone.name != MICRO if config.zero_init_branches is None else config.zero_init_branches
 
 
 def check_start(backbone: Backbone, config: TrainingConfig, summary: DataSummary) -> None:
@@ -195,7 +202,7 @@ class _Run(L.Callback):
         self._norms: list[float] = []
         self._skipped = 0
         self._inspector: Inspector | None = None
-        self._next_step = 0
+        self._next_step = self._num_blocks = 0
         self._epoch_start = self._val_start = 0.0
 
     def wall_s(self) -> float:
@@ -210,6 +217,7 @@ class _Run(L.Callback):
             self.guard.load_state_dict(self.resumed.guard)
         if done == self.config.epochs:
             return Outcome.COMPLETE, None, tuple(self.guard.events)
+        self._num_blocks = sum(isinstance(module, BasicBlock | Bottleneck) for module in model.modules())
         if self.guard.inspects:
             self._inspector = Inspector(model)
         if self.config.channels_last:
@@ -332,6 +340,7 @@ class _Run(L.Callback):
             val_loss=record.val_loss,
             val_accuracy=record.val_accuracy,
             num_val=summary.num_val,
+            num_blocks=self._num_blocks,
             chance_accuracy=max(shares),
             chance_loss=-sum(share * math.log(share) for share in shares if share > 0),
         )

@@ -93,6 +93,7 @@ def test_a_database_server_that_restarts(
     assert outcome(open_study(url, NAME)) == undisturbed
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_killed_launcher_takes_its_workers_with_it(url: str, tmp_path: Path) -> None:
     launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: worker_pids(url))
