@@ -92,7 +92,7 @@ class TrainingConfig(Document):
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global gradient norm; unset: no clipping."""
     zero_init_branches: bool | None = None
-    """Start residual branches at 0, as timm does; unset: not `resnet_micro`, which then hardly learns in a few epochs."""
+    """Start residual branches at 0, as timm does; unset: all but `resnet_micro`, which hardly learns that way."""
     init_from: Annotated[str, Field(min_length=1)] | None = None
     """Weights of the plain network that every candidate starts from: a file, or `timm:NAME.TAG`; unset: none."""
     precision: Precision = "32-true"
