@@ -78,19 +78,25 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
+            if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key {key!r} is given twice", problem_mark=key_node.start_mark
                 )
-            seen.add(key)
+            if isinstance(key, Hashable):  # else the parent says what is wrong
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML safely; a syntax error or a repeated key is a one-line `UserError`."""
-    loader = _StrictLoader(text)
+    try:
+        loader = _StrictLoader(text)
+    except yaml.YAMLError as error:  # characters that YAML does not allow
+        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return loader.get_single_data()
+    except ValueError as error:  # a date that does not exist, say
+        raise UserError(f"{source}: not valid YAML: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

@@ -43,6 +43,7 @@ def calibrate(
     from nas.space.space import SearchSpace
     from nas.study.checkpoints import checkpoint_root
     from nas.study.config import StudyConfig
+    from nas.study.records import file_name
 
     study, _ = StudyConfig.load(study_file, set_ or ())
     given = {"architectures": architectures, "seeds": seeds}
@@ -56,7 +57,7 @@ def calibrate(
         guard=study.guard,
         seed=study.seed,
     )
-    store = FileStore(checkpoint_root(storage) / f"{study.name}-calibration.jsonl")
+    store = FileStore(checkpoint_root(storage) / f"{file_name(study.name)}-calibration.jsonl")
     say(
         f"calibrating {study.name!r}: {len(task.architectures)} architectures × {config.seeds} seeds, "
         f"{len(task.runs)} runs, {count} worker{'s' if count > 1 else ''}"

@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from nas.errors import UserError
-from nas.study.storage import DEFAULT_URL
+from nas.study.storage import DEFAULT_URL, STORAGE_VARIABLE
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a stored study.", show_default=False)]
-Storage = Annotated[str, typer.Option("--storage", metavar="URL", help="Database of the studies.")]
+Storage = Annotated[
+    str, typer.Option("--storage", metavar="URL", envvar=STORAGE_VARIABLE, help="Database of the studies.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[
     str | None, typer.Option("--workers", metavar="N|auto", help="Local worker processes; auto: one a core.")
@@ -34,13 +36,14 @@ def worker_count(text: str | None, default: int) -> int:
     return int(text)
 
 
-def device_name(text: str) -> str:
-    """The torch device that ``--devices`` asks for (one device for all local workers)."""
+def device_names(text: str) -> tuple[str, ...]:
+    """The torch devices that ``--devices`` asks for; they are dealt out to the local workers in turn."""
     if text in ("auto", "cpu", "mps", "cuda"):
-        return text
-    if text.isdigit():
-        return f"cuda:{text}"
-    raise UserError(f"--devices: expected auto, cpu, mps or the number of a GPU, got {text!r}")
+        return (text,)
+    numbers = text.split(",")
+    if all(number.isdigit() for number in numbers):
+        return tuple(f"cuda:{number}" for number in numbers)
+    raise UserError(f"--devices: expected auto, cpu, mps or numbers of GPUs such as 0,1, got {text!r}")
 
 
 def seconds(text: str | None) -> float | None:

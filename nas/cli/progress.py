@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 from rich.console import Console
@@ -25,7 +25,7 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def work(study: Study, num_workers: int, device: str, limit_s: float | None) -> int:
+def work(study: Study, num_workers: int, devices: Sequence[str], limit_s: float | None) -> int:
     """Train what is left of a study with local workers; returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)
@@ -39,14 +39,15 @@ def work(study: Study, num_workers: int, device: str, limit_s: float | None) -> 
     count = min(num_workers, before.target - before.ended)
     say(f"study {study.name!r}: {before.target - before.ended} trials to do, {count} worker{'s' if count > 1 else ''}")
     deadline = time.time() + limit_s if limit_s else None
-    workers = LocalWorkers(absolute_url(study.url), study.name, count, device, deadline)
+    workers = LocalWorkers(absolute_url(study.url), study.name, count, tuple(devices), deadline)
+    interrupted = False
     try:
         with workers:
             _follow(study, workers)
-        interrupted = False
     except KeyboardInterrupt:
         interrupted = True
-    sweep_study(study, workers.killed)
+    finally:
+        sweep_study(study, workers.killed)
     after = summarise(study)
     typer.echo(summary_text(after))
     if interrupted or not after.done:
@@ -77,16 +78,38 @@ def _storage_hint(study: Study) -> str:
 
 
 def _follow(study: Study, workers: LocalWorkers) -> None:
-    """Show progress until all workers have ended; raises what a failed worker said."""
+    """Show progress until all workers have ended; raises what a failed worker said, if work is left."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        _follow_plain(study, workers)
-    else:
+    if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=True) as live:
-            while workers.num_running:
-                live.update(Text(progress_line(_poll(study, workers))))
-                time.sleep(POLL_S)
-    workers.raise_failure()
+            done = _watch(study, workers, lambda summary: live.update(Text(progress_line(summary))))
+    else:
+        done = _watch(study, workers, _PlainLines())
+    if not done:
+        workers.raise_failure()
+
+
+def _watch(study: Study, workers: LocalWorkers, show: Callable[[Summary], object]) -> bool:
+    """Poll until no worker runs, also none that replaced a killed one; whether the study is done."""
+    while True:
+        ended = not workers.num_running
+        summary = _poll(study, workers)
+        show(summary)
+        if ended and not workers.num_running:
+            return summary.done
+        time.sleep(POLL_S)
+
+
+class _PlainLines:
+    """In a pipe or a log: one line now and then, when something has changed."""
+
+    def __init__(self) -> None:
+        self._last, self._shown_at = "", 0.0
+
+    def __call__(self, summary: Summary) -> None:
+        if counts_text(summary) != self._last and time.monotonic() - self._shown_at >= PLAIN_EVERY_S:
+            self._last, self._shown_at = counts_text(summary), time.monotonic()
+            say(progress_line(summary))
 
 
 def _poll(study: Study, workers: LocalWorkers) -> Summary:

@@ -10,7 +10,7 @@ from nas.cli.options import (
     Storage,
     StudyName,
     Workers,
-    device_name,
+    device_names,
     seconds,
     worker_count,
 )
@@ -25,13 +25,15 @@ def resume(
     storage: Storage = DEFAULT_URL,
 ) -> int:
     """Go on with a stored study from the database alone."""
-    from nas.cli.progress import work
+    from nas.cli.progress import say, work
     from nas.study.launch import set_target
     from nas.study.records import open_study
 
     study = open_study(storage, study_name)
     num_workers = worker_count(workers, study.config["workers"])
-    device, limit = device_name(devices), seconds(timeout)
+    dealt, limit = device_names(devices), seconds(timeout) or study.config["timeout_s"]
     if trials is not None:
-        set_target(study, study.target + trials)
-    return work(study, num_workers, device, limit)
+        wanted = study.target + trials
+        if (target := set_target(study, wanted)) < wanted:
+            say(f"the space holds no more than {target} networks: the study ends there")
+    return work(study, num_workers, dealt, limit)

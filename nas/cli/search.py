@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, Devices, Storage, Workers, device_name, seconds, worker_count
+from nas.cli.options import DEFAULT_URL, Devices, Storage, Workers, device_names, seconds, worker_count
 
 if TYPE_CHECKING:
     from nas.study.config import StudyConfig
@@ -36,7 +36,7 @@ def search(
     overrides += [f"trials={trials}"] if trials is not None else []
     config, text = StudyConfig.load(study_file, overrides)
     num_workers = worker_count(workers, config.workers)
-    device = device_name(devices)
+    dealt = device_names(devices)
     limit = seconds(timeout) or config.timeout_s
     if dry_run:
         return _print_plan(config, num_workers)
@@ -46,9 +46,9 @@ def search(
         study = create_study(config, text, storage, _describe)
     else:
         check_same(config, study)
-        if config.trials > study.target:
+        if trials is not None or config.trials > study.target:
             set_target(study, config.trials)
-    return work(study, num_workers, device, limit)
+    return work(study, num_workers, dealt, limit)
 
 
 def _describe(config: "StudyConfig") -> "DataSummary":

@@ -22,7 +22,15 @@ from nas.study import tables
 from nas.study.config import StudyConfig
 from nas.study.ledger import new_worker_id
 from nas.study.records import Study, open_study
-from nas.study.storage import close_storage, exclusive, explained, open_engine, open_storage, sqlite_path
+from nas.study.storage import (
+    STORAGE_VARIABLE,
+    close_storage,
+    exclusive,
+    explained,
+    open_engine,
+    open_storage,
+    sqlite_path,
+)
 
 if TYPE_CHECKING:
     from nas.training.data import DataSummary
@@ -150,18 +158,15 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def set_target(study: Study, target: int) -> None:
-    """Set how many trials the study is to have in the end."""
+def set_target(study: Study, target: int) -> int:
+    """Set how many trials the study is to have in the end, at most as many as there are networks; returns it."""
+    config = StudyConfig.parse(study.config, f"study {study.name}")
+    target = min(target, _capacity(config, SearchSpace.from_dict(study.space)))
     with explained(study.url), open_engine(study.url).begin() as connection:
         connection.execute(
             sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(target=target)
         )
-
-
-def unfinished(study: Study) -> int:
-    """Trials that are still to be done to reach the target."""
-    ended = sum(t.state in ("complete", "pruned", "fail") and t.number < study.target for t in study.trials())
-    return max(0, study.target - ended)
+    return target
 
 
 @dataclass
@@ -171,33 +176,37 @@ class LocalWorkers:
     url: str
     name: str
     count: int
-    device: str = "auto"
+    devices: tuple[str, ...] = ("auto",)
+    """Dealt out to the workers in turn."""
     deadline: float | None = None
     killed: set[str] = field(default_factory=set)
     """Ids of workers that did not put their trials back in time."""
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: dict[str, IO[bytes]] = field(default_factory=dict)
+    _dealt: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> "LocalWorkers":
-        for _ in range(self.count):
-            self._start()
+        for number in range(self.count):
+            self._start(self.devices[number % len(self.devices)])
         return self
 
-    def _start(self) -> None:
+    def _start(self, device: str) -> None:
         worker_id, threads = new_worker_id(), max(1, cpu_count() // self.count)
-        command = [sys.executable, "-m", "nas", "worker", self.name, "--storage", self.url]
+        command = [sys.executable, "-m", "nas", "worker", self.name]
         command += ["--id", worker_id, "--parent", str(os.getpid())]
-        command += ["--threads", str(threads), "--device", self.device]
+        command += ["--threads", str(threads), "--device", device]
         if self.deadline is not None:
             command += ["--deadline", str(self.deadline)]
         log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the workers
         self._logs[worker_id] = log
+        self._dealt[worker_id] = device
         self._processes[worker_id] = subprocess.Popen(  # noqa: S603 - our own command line
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+            # The URL may hold a password, which a command line would show to everybody on the machine.
+            env={**os.environ, STORAGE_VARIABLE: self.url, "OMP_NUM_THREADS": str(threads)},
             start_new_session=True,
         )
 
@@ -209,7 +218,7 @@ class LocalWorkers:
         killed = [key for key, process in self._processes.items() if (process.poll() or 0) < 0]
         for key in killed:
             del self._processes[key]
-            self._start()
+            self._start(self._dealt[key])
         return len(killed)
 
     def __exit__(self, *_: object) -> None:

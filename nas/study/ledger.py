@@ -159,9 +159,11 @@ class Ledger:
         with self._engine.begin() as connection:
             self._require(connection, trial_id)
             same = (done.trial_id == trial_id, done.seed == seed, done.epoch == epoch.epoch)
-            connection.execute(sa.delete(tables.epochs).where(*same))
+            again = connection.execute(sa.delete(tables.epochs).where(*same)).rowcount
             connection.execute(sa.insert(tables.epochs).values(trial_id=trial_id, seed=seed, **row))
-            connection.execute(sa.update(tables.trials).where(tables.trials.c.trial_id == trial_id).values(crashes=0))
+            if not again:
+                mine = tables.trials.c.trial_id == trial_id
+                connection.execute(sa.update(tables.trials).where(mine).values(crashes=0))
 
     def finish(self, trial_id: int, digest: str, measurement: Measurement) -> None:
         """Store the result of a run, its events and its reason in one transaction."""

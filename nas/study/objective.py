@@ -40,7 +40,7 @@ class Training:
         wanted = device if device != "auto" else self.config.training.device
         self.device = str(resolve_device(wanted))
         self.training = self.config.training.model_copy(
-            update={"device": self.device, "threads": threads or self.config.training.threads}
+            update={"device": self.device, "threads": self.config.training.threads or threads}
         )
         self.data = open_data(self.config.data)
         stored = study.data["fingerprint"]

@@ -131,8 +131,8 @@ class Study:
 
     @property
     def file_name(self) -> str:
-        """The name with what a file system may not take replaced."""
-        return re.sub(r"[^A-Za-z0-9_.-]", "_", self.name)
+        """The name as a file or folder may have it."""
+        return file_name(self.name)
 
     @property
     def target(self) -> int:
@@ -174,6 +174,11 @@ class Study:
     def best(self) -> TrialRecord | None:
         """The complete trial with the highest score (the first of equals), None before there is one."""
         return best_of(self.trials())
+
+
+def file_name(study_name: str) -> str:
+    """A study's name with what a file system may not take replaced."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", study_name)
 
 
 def best_of(trials: tuple[TrialRecord, ...]) -> TrialRecord | None:

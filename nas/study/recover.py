@@ -16,17 +16,15 @@ from optuna.trial import TrialState
 from nas.study import tables
 from nas.study.checkpoints import CheckpointFolder
 from nas.study.records import Study
-from nas.study.storage import close_storage, explained, open_storage
+from nas.study.storage import close_storage, exclusive, explained, open_storage
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 GRACE_S = 300.0
-"""A worker on another host counts as dead after this long without a sign of life."""
+"""A worker counts as dead after this long without a sign of life; on this host at once when its process ends."""
 MAX_CRASHES = 2
 """A trial that was being trained when this many workers died is not handed out again."""
-UNLEASED_GRACE_S = 60.0
-"""A running trial that nobody ever leased is put back after this long."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def dead_workers(storage: "RDBStorage", study_id: int, known_dead: Collection[st
                 worker_id in known_dead
                 or row["ended_at"] is not None
                 or (local and not process_lives(row["pid"]))
-                or (not local and now - (row["heartbeat_at"] or 0) > GRACE_S)
+                or now - (row["heartbeat_at"] or 0) > GRACE_S  # its process number may be another's by now
             )
             if gone:
                 held.setdefault(worker_id, []).append(row[tables.leases.c.trial_id])
@@ -81,6 +79,11 @@ def put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: b
 
     A trial whose workers ``crashed`` too often is failed instead: it may be what kills them.
     """
+    with exclusive(storage.url):  # nobody may draw the trial between the end of its lease and its new state
+        return _put_back(storage, trial_id, worker_id, crashed=crashed)
+
+
+def _put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: bool) -> bool:
     held = (tables.leases.c.trial_id == trial_id, tables.leases.c.worker_id == worker_id)
     mine = tables.trials.c.trial_id == trial_id
     with storage.engine.begin() as connection:
@@ -114,33 +117,23 @@ def sweep(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()
     for worker in dead_workers(storage, study_id, known_dead):
         crashed = worker.worker_id not in known_dead
         count += sum(put_back(storage, trial_id, worker.worker_id, crashed=crashed) for trial_id in worker.trial_ids)
+    with exclusive(storage.url):  # trials are drawn and leased under this lock: none is in between
+        for trial_id in _unleased(storage, study_id):
+            count += _set_state(storage, trial_id, TrialState.WAITING)
+    return count
+
+
+def _unleased(storage: "RDBStorage", study_id: int) -> list[int]:
+    """Running trials of which nobody holds the lease: their worker died, or lost the database, in between."""
     leased = sa.select(tables.leases.c.trial_id).where(tables.leases.c.study_id == study_id)
     optuna_trials = tables.optuna_trials.c
-    query = sa.select(optuna_trials.trial_id, optuna_trials.datetime_start).where(
+    query = sa.select(optuna_trials.trial_id).where(
         optuna_trials.study_id == study_id,
         sa.cast(optuna_trials.state, sa.String) == TrialState.RUNNING.name,  # an enumeration in PostgreSQL
         optuna_trials.trial_id.not_in(leased),
     )
     with storage.engine.connect() as connection:
-        unleased = connection.execute(query).all()
-    for trial_id, started in unleased:
-        age = time.time() - started.timestamp() if started else UNLEASED_GRACE_S
-        if age >= UNLEASED_GRACE_S or _nobody_works(storage, study_id):
-            count += _set_state(storage, trial_id, TrialState.WAITING)
-    return count
-
-
-def _nobody_works(storage: "RDBStorage", study_id: int) -> bool:
-    query = sa.select(tables.workers.c.host, tables.workers.c.pid, tables.workers.c.heartbeat_at).where(
-        tables.workers.c.study_id == study_id, tables.workers.c.ended_at.is_(None)
-    )
-    host = socket.gethostname()
-    with storage.engine.connect() as connection:
-        open_workers = connection.execute(query).all()
-    return not any(
-        process_lives(pid) if where == host else time.time() - heartbeat_at < GRACE_S
-        for where, pid, heartbeat_at in open_workers
-    )
+        return list(connection.scalars(query))
 
 
 @dataclass(frozen=True, kw_only=True)

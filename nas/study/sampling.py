@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Option = str | int | float | bool
 Claim = Callable[[int, Architecture], bool]
 """Makes the trial with this id the owner of an architecture; False where another trial owns it."""
+Owned = Callable[[int], Architecture | None]
+"""What the trial with this id owns already; None before anything was drawn for it."""
 
 SAMPLER_DRAWS = 24
 RANDOM_DRAWS = 256
@@ -57,11 +59,12 @@ def suggest(trial: "Trial", space: SearchSpace) -> Architecture:
 class FusionSampler(BaseSampler):
     """Draws whole candidates from an Optuna sampler until one is found that no other trial owns."""
 
-    def __init__(self, space: SearchSpace, name: str, seed: int, claim: Claim) -> None:
+    def __init__(self, space: SearchSpace, name: str, seed: int, *, claim: Claim, owned: Owned) -> None:
         self._space = space
         self._name = name
         self._seed = seed
         self._claim = claim
+        self._owned = owned
         self._distributions: dict[str, BaseDistribution] = dict(distributions(space))
         self._joint = {name: self._distributions[name] for name in space.joint_choices()}
         self._inner: BaseSampler = make_sampler(name, seed)
@@ -77,7 +80,9 @@ class FusionSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The choices of one candidate that this trial now owns."""
+        """The choices of one candidate that this trial now owns, or owns since an attempt that was broken off."""
+        if (architecture := self._owned(trial._trial_id)) is not None:
+            return self._encoded(architecture)
         for _ in range(SAMPLER_DRAWS):
             params, architecture = self._draw(study, trial)
             if self._claim(trial._trial_id, architecture):

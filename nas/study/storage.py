@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 DEFAULT_URL = "sqlite:///studies/nas.db"
+STORAGE_VARIABLE = "FUSION_NAS_STORAGE"
+"""Environment variable that names the database where `--storage` does not."""
 BUSY_TIMEOUT_S = 60
 RECONNECT_S = 300
 """How long a worker waits for a database server that went away."""
@@ -89,8 +91,7 @@ def _tune(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def _immediate(connection: sa.Connection) -> None:
-        read_only = connection.get_execution_options().get("read_only", False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     engine.dispose()
 

@@ -70,7 +70,9 @@ class Worker:
         self.study = optuna.load_study(
             study_name=study.name,
             storage=self.storage,
-            sampler=FusionSampler(self.space, self.config.sampler, self.config.seed, self._claim),
+            sampler=FusionSampler(
+                self.space, self.config.sampler, self.config.seed, claim=self._claim, owned=self.ledger.owned
+            ),
             pruner=make_pruner(self.config.pruner, self.config.training.epochs),
         )
         self._failures_in_a_row = 0
@@ -131,12 +133,18 @@ class Worker:
             put_back(self.storage, trial._trial_id, self.ledger.worker_id)
             raise
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:  # torch's errors among them
-            self._note_failure(trial, error)
+            if not self._note_failure(trial, error):
+                return False
         self.ledger.release(trial._trial_id)
         return True
 
-    def _note_failure(self, trial: Trial, error: Exception) -> None:
-        """Store what went wrong; where trial after trial fails, the fault is not the candidates'."""
+    def _note_failure(self, trial: Trial, error: Exception) -> bool:
+        """Store what went wrong; False where the trial is another's by now.
+
+        Where trial after trial fails, the fault is not the candidates'.
+        """
+        if not self.ledger.holds(trial._trial_id):
+            return False
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
         self._fail(trial, reason)
@@ -144,6 +152,7 @@ class Worker:
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self.ledger.release(trial._trial_id)
             raise NasError(f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last with {reason}") from error
+        return True
 
     def _claim(self, trial_id: int, architecture: Architecture) -> bool:
         return self.ledger.own(trial_id, architecture) == trial_id
@@ -157,7 +166,8 @@ class Worker:
         except SpaceExhausted as error:
             self._fail(trial, str(error))
             return None
-        architecture = self._landmark(name) if name else suggested
+        # What an attempt that was broken off has claimed stays this trial's, whatever was drawn since.
+        architecture = self.ledger.owned(trial_id) or (self._landmark(name) if name else suggested)
         if architecture is None:
             raise NasError(f"trial {trial.number}: nothing was drawn")
         owner = self.ledger.own(trial_id, architecture, name)
@@ -199,7 +209,7 @@ class Worker:
 
         def on_epoch(epoch: EpochRecord) -> str | None:
             self.ledger.record_epoch(trial._trial_id, self.config.seed, epoch)
-            self.storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch, epoch.val_accuracy)
+            self.storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch + 1, epoch.val_accuracy)
             if is_landmark or epoch.epoch == last or not trial.should_prune():
                 return None
             return self.config.pruner.name

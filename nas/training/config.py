@@ -102,7 +102,7 @@ class TrainingConfig(Document):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     threads: Count | None = None
-    """CPU threads of one worker; unset: torch's own choice."""
+    """CPU threads of one worker; unset: cores divided by local workers."""
 
 
 class GuardConfig(Document):

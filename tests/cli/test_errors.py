@@ -63,6 +63,17 @@ def test_study_files(nas: Nas, tmp_path: Path, url: str, changes: dict[str, obje
     assert not (tmp_path / "db").exists()
 
 
+BAD_YAML = ["name: {{study}}", "? [a, b]\n: 1", "day: 2024-02-30", "name: \x07", "a: 1\na: 2", "a: [1", "- 1"]
+
+
+@pytest.mark.parametrize("text", BAD_YAML)
+def test_yaml_that_cannot_be_read(nas: Nas, tmp_path: Path, url: str, text: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    assert str(file) in refused(nas, "search", file, "--storage", url)
+    assert not (tmp_path / "db").exists()
+
+
 SPACES = [
     ("choices: {pattern: [p1, p7]}", "p7"),
     ("choices: {attention: [se, magic]}", "magic"),

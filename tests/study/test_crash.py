@@ -94,6 +94,17 @@ def test_a_database_server_that_restarts(
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_the_only_worker_is_replaced_when_it_is_killed(url: str, tmp_path: Path) -> None:
+    one = [*command(tmp_path, url)[:-1], "1", "--trials", "2"]
+    launcher = subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: worker_pids(url))
+    os.kill(worker_pids(url)[0], signal.SIGKILL)
+    out, err = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, err
+    assert "2 of 2 trials" in out
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_killed_launcher_takes_its_workers_with_it(url: str, tmp_path: Path) -> None:
     launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: worker_pids(url))

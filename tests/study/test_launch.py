@@ -10,7 +10,7 @@ import pytest
 from nas.errors import UserError
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
-from nas.study.launch import check_same, create_study, set_target, stored_study, unfinished
+from nas.study.launch import check_same, create_study, set_target, stored_study
 from nas.study.records import Study, open_study
 
 from .conftest import SUMMARY
@@ -48,9 +48,10 @@ def test_target_is_what_the_space_can_give(url: str) -> None:
 
 
 def test_target_can_grow(stored: Study) -> None:
-    assert (stored.target, unfinished(stored)) == (12, 12)
-    set_target(stored, 20)
-    assert (stored.target, unfinished(stored)) == (20, 20)
+    assert stored.target == 12
+    assert set_target(stored, 20) == 20
+    assert stored.target == 20
+    assert set_target(stored, 100_000) == stored.target == 625 + 2  # no more networks than there are
 
 
 def test_other_settings_are_refused_with_the_key(stored: Study, config: StudyConfig) -> None:

@@ -20,7 +20,8 @@ def num_broken(sampler: str, num_objectives: int, seed: int) -> int:
         return owners.setdefault(architecture.digest, trial_id) == trial_id
 
     study = optuna.create_study(
-        directions=["maximize"] * num_objectives, sampler=FusionSampler(space, sampler, seed, claim)
+        directions=["maximize"] * num_objectives,
+        sampler=FusionSampler(space, sampler, seed, claim=claim, owned=lambda _: None),
     )
     noise = np.random.default_rng(seed)
     visits = []

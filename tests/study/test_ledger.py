@@ -177,18 +177,35 @@ def test_a_silent_worker_elsewhere_is_swept_after_the_grace_time(ask: Ask, stora
         assert sweep(storage, stored.study_id) == expected
 
 
-def test_a_running_trial_without_a_lease_is_swept_when_nobody_works(ask: Ask, storage: Storage, stored: Study) -> None:
+def test_a_local_worker_whose_process_number_is_another_process_now(ask: Ask, storage: Storage, stored: Study) -> None:
+    """After a reboot, say: the number lives, but nobody gives a sign of life."""
+    old = Ledger(storage, stored.study_id, "old")
+    old.join("cpu")
+    trial = ask()
+    old.lease(trial._trial_id)
+    with storage.engine.begin() as connection:
+        connection.execute(sa.update(tables.workers).values(pid=os.getpid(), heartbeat_at=time.time() - 1000))
+    assert sweep(storage, stored.study_id) == 1
+
+
+def test_only_a_new_epoch_forgives_crashes(
+    ask: Ask, ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace
+) -> None:
+    trial = ask()
+    for crashes in (1, 2):  # epoch 0 is new in the first attempt only
+        assert ledger.lease(trial._trial_id)
+        ledger.own(trial._trial_id, plain_of(space))
+        ledger.record_epoch(trial._trial_id, 0, EPOCH)
+        put_back(storage, trial._trial_id, "w1", crashed=True)
+        assert stored.trial(0).crashes == crashes
+    assert stored.trial(0).state == "fail"
+
+
+def test_a_running_trial_that_nobody_leased_is_swept(ask: Ask, ledger: Ledger, storage: Storage, stored: Study) -> None:
+    """Its worker lost the database between drawing and leasing it; that worker and others live on."""
     trial = ask()
     assert sweep(storage, stored.study_id) == 1
     assert storage.get_trial(trial._trial_id).state == TrialState.WAITING
-
-
-def test_a_running_trial_without_a_lease_may_be_about_to_be_leased(
-    ask: Ask, ledger: Ledger, storage: Storage, stored: Study
-) -> None:
-    trial = ask()
-    assert sweep(storage, stored.study_id) == 0  # ledger's worker lives
-    assert storage.get_trial(trial._trial_id).state == TrialState.RUNNING
 
 
 def test_finished_trials_stay_finished(ask: Ask, ledger: Ledger, storage: Storage, stored: Study) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import optuna
 import pytest
 
@@ -29,7 +30,9 @@ def claims() -> tuple[dict[str, int], Callable[[int, Architecture], bool]]:
 
 def drawn(name: str, space: SearchSpace, count: int, seed: int = 0) -> list[str]:
     _, claim = claims()
-    study = optuna.create_study(direction="maximize", sampler=FusionSampler(space, name, seed, claim))
+    study = optuna.create_study(
+        direction="maximize", sampler=FusionSampler(space, name, seed, claim=claim, owned=lambda _: None)
+    )
     digests = []
     for _ in range(count):
         trial = study.ask()
@@ -66,7 +69,9 @@ def test_tpe_learns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def num_p1(name: str, seed: int) -> int:
         _, claim = claims()
-        study = optuna.create_study(direction="maximize", sampler=FusionSampler(space, name, seed, claim))
+        study = optuna.create_study(
+            direction="maximize", sampler=FusionSampler(space, name, seed, claim=claim, owned=lambda _: None)
+        )
         total = 0
         for number in range(60):
             trial = study.ask()
@@ -82,7 +87,7 @@ def test_tpe_learns(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trial_that_is_drawn_again_keeps_its_parameters() -> None:
     space = SearchSpace.load("full")
     _, claim = claims()
-    study = optuna.create_study(sampler=FusionSampler(space, "tpe", 0, claim))
+    study = optuna.create_study(sampler=FusionSampler(space, "tpe", 0, claim=claim, owned=lambda _: None))
     trial = study.ask()
     first = suggest(trial, space)
     study._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.WAITING)
@@ -94,7 +99,7 @@ def test_a_trial_that_is_drawn_again_keeps_its_parameters() -> None:
 def test_all_parameters_stand_in_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
     space = SearchSpace.load("full")
     _, claim = claims()
-    study = optuna.create_study(sampler=FusionSampler(space, "random", 0, claim))
+    study = optuna.create_study(sampler=FusionSampler(space, "random", 0, claim=claim, owned=lambda _: None))
     trial = study.ask()
     architecture = suggest(trial, space)
     assert space.decode(lambda name, _: trial.params[name]) == architecture
@@ -103,3 +108,12 @@ def test_all_parameters_stand_in_optuna(monkeypatch: pytest.MonkeyPatch) -> None
 def test_every_name_is_a_sampler() -> None:
     assert isinstance(make_sampler("tpe", 1), optuna.samplers.TPESampler)
     assert isinstance(make_sampler("random", 1), optuna.samplers.RandomSampler)
+
+
+def test_what_a_broken_off_attempt_has_claimed_is_drawn_again() -> None:
+    """A worker died after its claim and before the parameters were stored; others have finished trials since."""
+    space = SearchSpace.load("full")
+    claimed = space.sample(np.random.default_rng(5))
+    sampler = FusionSampler(space, "tpe", 0, claim=lambda *_: False, owned=lambda _: claimed)
+    study = optuna.create_study(sampler=sampler)
+    assert suggest(study.ask(), space).digest == claimed.digest
