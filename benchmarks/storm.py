@@ -70,7 +70,7 @@ def no_training(
     return _result(Outcome.COMPLETE, epochs, None)
 
 
-no_training.device = "none"  # type: ignore[attr-defined]
+no_training.device = "none"  # type: ignore[attr-defined]  # what the worker asks of a measure
 
 
 def _result(outcome: Outcome, epochs: list[EpochRecord], reason: str | None) -> Measurement:

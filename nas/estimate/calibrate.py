@@ -367,7 +367,7 @@ def _done_runs(task: CalibrationTask, runs: Sequence[Run], workers: int) -> Iter
                 yield futures[future], future.result()
         except BrokenProcessPool:
             raise NasError("a worker of the calibration died; the same command goes on from what is stored") from None
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no worker outlives the calibration, and the error goes on
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()

@@ -125,7 +125,7 @@ def explained(url: str) -> Iterator[None]:
     """Turn database errors inside the block into a one-line `StorageError`; all others pass."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # Optuna wraps database errors in its own; what is none of them goes on
         found = database_error(error)
         if found is None:
             raise

@@ -72,7 +72,7 @@ class CandidateModule(L.LightningModule):
         """Logits (B, K) of images (B, C, H, W)."""
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.model(images)  # type: ignore[no-any-return]
+        return self.model(images)  # type: ignore[no-any-return]  # a module may return anything
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD whose rate `on_train_batch_start` sets."""

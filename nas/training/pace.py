@@ -55,7 +55,7 @@ def _train_pace(model: nn.Module, batches: Batches, limit_s: float) -> float:
     def step(images: Tensor, labels: Tensor) -> float:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         return loss.item()  # waits for the device
 
