@@ -333,6 +333,7 @@ class _Run(L.Callback):
         shares = [count / sum(summary.class_counts) for count in summary.class_counts]
         return EpochReading(
             epoch=record.epoch,
+            num_epochs=config.epochs,
             step=step,
             warm=record.epoch >= min(config.warmup_epochs, config.epochs / 2),
             last=record.epoch + 1 == config.epochs,

@@ -67,6 +67,8 @@ class EpochReading:
     """One epoch beside what knowing nothing would give."""
 
     epoch: int
+    num_epochs: int
+    """Of the whole run."""
     step: int
     """The last step of the epoch."""
     warm: bool
@@ -414,16 +416,20 @@ class DeadBranch(BlockSignal):
 
 
 class ChanceLevel(Signal):
-    """After the warm-up, `threshold` epochs in a row end at chance, in validation and in training.
+    """The last epochs, `threshold` of all epochs of the run, ended at chance in validation and in training.
 
     Validation accuracy is not above the share of the most frequent class by more than `errors` standard errors,
     and the training loss is not below the entropy of the classes by more than `gain`. Either alone would be wrong:
     running statistics of batch norm lag behind the weights, and random labels can be learned by heart.
+
+    The default is measured: a plain micro network on 2,048 cluttered digits is at chance for two epochs of 14 and
+    ends at 0.74.
     """
 
     name = "chance-level"
-    default = 1.0
-    minimum = 1.0
+    default = 0.25
+    minimum = 0.0
+    maximum = 1.0
     errors: ClassVar[float] = 4.0
     """Standard errors of the accuracy that count as chance."""
     gain: ClassVar[float] = 0.03
@@ -439,15 +445,14 @@ class ChanceLevel(Signal):
 
     def judge(self, seen: EpochReading) -> Alarm | None:
         """Count epochs at chance level."""
-        if not seen.warm or seen.step < max(self.settle, self.settle_per_block * seen.num_blocks):
-            return None
         chance = seen.chance_accuracy
         limit = chance + self.errors * math.sqrt(chance * (1 - chance) / seen.num_val)
         if seen.val_accuracy > limit or seen.train_loss < (1 - self.gain) * seen.chance_loss:
             self.in_a_row = 0
             return None
         self.in_a_row += 1
-        if self.in_a_row < self.threshold or seen.last:
+        settled = seen.warm and seen.step >= max(self.settle, self.settle_per_block * seen.num_blocks)
+        if not settled or self.in_a_row < self.threshold * seen.num_epochs or seen.last:
             return None
         return Alarm(
             value=seen.val_accuracy,

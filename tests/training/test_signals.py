@@ -193,7 +193,7 @@ def test_a_branch_that_starts_at_zero_has_time_to_grow():
 
 
 def epoch(**fields):
-    chance = {"chance_accuracy": 0.1, "chance_loss": math.log(10), "num_val": 360, "num_blocks": 4}
+    chance = {"chance_accuracy": 0.1, "chance_loss": math.log(10), "num_val": 360, "num_blocks": 4, "num_epochs": 2}
     learnt = {"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.6}
     return EpochReading(**{"epoch": 2, "step": 50, "warm": True, "last": False, **learnt, **chance, **fields})
 
@@ -217,10 +217,19 @@ def test_chance_level_waits_for_the_warm_up_and_saves_nothing_at_the_end(early):
 
 
 def test_chance_level_counts_epochs_and_goes_on_from_its_state():
-    first, second = ChanceLevel(2), ChanceLevel(2)
-    assert first.judge(epoch(**NOTHING)) is None
+    first, second = ChanceLevel(0.2), ChanceLevel(0.2)
+    assert first.judge(epoch(**NOTHING, num_epochs=10)) is None
     second.load_state_dict(first.state_dict())
-    assert second.judge(epoch(**NOTHING)).value == 0.12
+    assert second.judge(epoch(**NOTHING, num_epochs=10)).value == 0.12
+
+
+def test_chance_level_gives_a_long_run_more_time():
+    def heard(num_epochs):
+        signal = ChanceLevel()
+        readings = [epoch(**NOTHING, epoch=e, num_epochs=num_epochs, warm=e > 0) for e in range(num_epochs)]
+        return next(i for i, reading in enumerate(readings, start=1) if signal.judge(reading))
+
+    assert [heard(epochs) for epochs in (3, 5, 8, 14, 20)] == [2, 2, 2, 4, 5]
 
 
 def test_a_validation_loss_that_is_not_finite_is_heard():
