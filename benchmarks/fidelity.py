@@ -50,12 +50,12 @@ class Problem:
 PROBLEMS = {
     "few-labels": Problem(
         "200 labelled digits, 8×8",
-        DataConfig(source="digits", num_train=200),
+        DataConfig(source="digits", num_train=200, val_fraction=0.4),
         TrainingConfig(epochs=20, batch_size=32, device="cpu"),
     ),
     "noisy": Problem(
-        "1,600 cluttered digits blurred to 12×12",
-        DataConfig(source="cluttered-digits", num_train=1600, image_size=12),
+        "700 noisy digits, 16×16",
+        DataConfig(source="noisy-digits", num_train=700, image_size=16, val_fraction=0.4),
         TrainingConfig(epochs=14, device="cpu"),
     ),
     "cluttered": Problem(
@@ -65,7 +65,7 @@ PROBLEMS = {
     ),
 }
 
-CONFIG = CalibrationConfig(architectures=40, seeds=3, fractions=(0.5,), networks=4)
+CONFIG = CalibrationConfig(architectures=40, seeds=3, fractions=(0.5,), scales=(0.67,), networks=4)
 
 
 def part_task(part: str) -> CalibrationTask:
@@ -78,6 +78,7 @@ def part_task(part: str) -> CalibrationTask:
     epochs = problem.training.epochs
     lengths = {
         "brief_epochs": tuple(max(1, round(epochs * share)) for share in (0.15, 0.35, 0.65)),
+        "inherit_epochs": tuple(max(1, round(epochs * share)) for share in (0.15, 0.35)),
         "shared_epochs": tuple(round(epochs * share) for share in (0.5, 1, 2)),
     }
     return make_task(space, problem.data, problem.training, config=CONFIG.model_copy(update=lengths))
@@ -149,7 +150,14 @@ def section(part: str, found: Calibration) -> str:
     )
 
 
-COLOURS = {"shared": "#0b6e4f", "brief": "#b5442e", "fraction": "#7a5195", "full": "#5f6b7a"}
+COLOURS = {
+    "shared": "#0b6e4f",
+    "brief": "#b5442e",
+    "fraction": "#7a5195",
+    "small": "#c99700",
+    "inherit": "#2f6db5",
+    "full": "#5f6b7a",
+}
 PANEL_W, PANEL_H, MARGIN = 320, 220, 46
 COSTS = (0.005, 1.0)
 CORRELATIONS = (-0.5, 1.0)

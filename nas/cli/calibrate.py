@@ -54,7 +54,6 @@ def calibrate(
         study.data,
         study.training,
         config=config,
-        guard=study.guard,
         seed=study.seed,
     )
     store = FileStore(checkpoint_root(storage) / f"{file_name(study.name)}-calibration.jsonl")

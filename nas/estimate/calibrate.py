@@ -1,24 +1,31 @@
 """Measures on a study's own data which cheap score ranks architectures as full training does.
 
 A calibration is a list of runs, each a function of the task and of its own key alone: full trainings (the truth),
-brief ones, trainings on fewer images, and shared networks that score every architecture. Runs go to worker
-processes; their results go into a `CalibrationStore` one by one, so that a calibration goes on where it stopped.
+brief ones, trainings on fewer or on smaller images, brief ones from the trained plain network's weights, and shared
+networks that score every architecture. No run is guarded: the truth is what a training gives when nobody stops it.
+Runs go to worker processes; their results go into a `CalibrationStore` one by one, so that a calibration goes on
+where it stopped.
 """
 
+import atexit
 import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from safetensors.torch import save_file
 
 from nas.architecture import Architecture, NormName
 from nas.errors import NasError, UserError
@@ -30,19 +37,20 @@ from nas.estimate.store import CalibrationStore, Result
 from nas.measurement import Interrupted, Measurement
 from nas.space.landmarks import LANDMARKS, landmark_in
 from nas.space.space import SearchSpace
+from nas.training.checkpoint import Checkpoint
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import open_data
 from nas.training.data.source import DataSource
-from nas.training.run import ShouldStop, train
+from nas.training.run import ShouldStop, resolve_device, train
 
-RECIPE = 1
+RECIPE = 2
 """Counts up when the same settings would give other results."""
 POOL = 20
 """Random architectures for each one that a space-filling sample takes."""
 CHEAP_SEED = 1_000
 """Added to the seeds of all but full trainings, so that no score shares its luck with the truth."""
 
-RunKind = Literal["full", "brief", "fraction", "shared"]
+RunKind = Literal["full", "brief", "fraction", "small", "inherit", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +66,28 @@ class Run:
     """Of a shared network."""
     fraction: float = 1.0
     """Share of the training images."""
+    scale: float = 1.0
+    """Share of the side of the images."""
 
     @property
     def key(self) -> str:
         """Name of the run in a store."""
         what = self.norm if self.kind == "shared" else self.digest
-        share = "" if self.fraction == 1 else f"-f{self.fraction:g}"
-        return f"{self.kind}-{what}-e{self.epochs}-s{self.seed}{share}"
+        fraction = "" if self.fraction == 1 else f"-f{self.fraction:g}"
+        scale = "" if self.scale == 1 else f"-x{self.scale:g}"
+        return f"{self.kind}-{what}-e{self.epochs}-s{self.seed}{fraction}{scale}"
+
+    @property
+    def label(self) -> str:
+        """The estimator and budget that it belongs to."""
+        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        budget = {"fraction": f"fraction {self.fraction:g}", "small": f"small {self.scale:g}"}
+        return f"{budget.get(self.kind, self.kind)}, {epochs}"
+
+    @property
+    def effort(self) -> float:
+        """Epochs on all training images at full size."""
+        return self.epochs * self.fraction * self.scale**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +99,6 @@ class CalibrationTask:
     fingerprint: str
     training: TrainingConfig
     """Of a full run."""
-    guard: GuardConfig
     config: CalibrationConfig
     architectures: tuple[Architecture, ...]
     seed: int
@@ -90,7 +112,6 @@ class CalibrationTask:
             self.fingerprint,
             # without defaults: a setting that a later version adds leaves earlier results valid
             self.training.model_dump(mode="json", exclude={"threads", "device"}, exclude_defaults=True),
-            self.guard.model_dump(mode="json", exclude_defaults=True),
             self.config.norm_images,
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -114,24 +135,21 @@ class CalibrationTask:
     def runs(self) -> list[Run]:
         """Everything that is to be done, long runs first, so that no worker ends alone."""
         lengths = self.config.with_lengths(self.training.epochs)
-        seed = self.seed + CHEAP_SEED
-        brief = [
-            Run(kind="brief", epochs=epochs, seed=seed, digest=digest)
-            for epochs in lengths.brief_epochs or ()
-            for digest in self.by_digest
-        ]
-        fractions = [
-            Run(kind="fraction", epochs=self.training.epochs, seed=seed, digest=digest, fraction=fraction)
-            for fraction in lengths.fractions
-            for digest in self.by_digest
-        ]
+        full, seed = self.training.epochs, self.seed + CHEAP_SEED
+        budgets = (
+            *(Run(kind="fraction", epochs=full, seed=seed, fraction=fraction) for fraction in lengths.fractions),
+            *(Run(kind="small", epochs=full, seed=seed, scale=scale) for scale in lengths.scales),
+            *(Run(kind="brief", epochs=epochs, seed=seed) for epochs in lengths.brief_epochs or ()),
+            *(Run(kind="inherit", epochs=epochs, seed=seed) for epochs in lengths.inherit_epochs),
+        )
+        cheap = [replace(budget, digest=digest) for budget in budgets for digest in self.by_digest]
         shared = [
             Run(kind="shared", epochs=epochs, seed=seed + network, norm=norm)
             for epochs in sorted(lengths.shared_epochs or (), reverse=True)
             for network in range(lengths.networks)
             for norm in self.space.norm
         ]
-        return [*shared, *self.truth, *fractions, *brief]
+        return [*shared, *self.truth, *cheap]
 
 
 def make_task(
@@ -140,7 +158,6 @@ def make_task(
     training: TrainingConfig,
     *,
     config: CalibrationConfig | None = None,
-    guard: GuardConfig | None = None,
     seed: int = 0,
 ) -> CalibrationTask:
     """The calibration of a space on a data set; ``space`` is put on its classes and channels.
@@ -164,7 +181,6 @@ def make_task(
         data=data,
         fingerprint=summary.fingerprint,
         training=training,
-        guard=guard or GuardConfig(),
         config=config,
         architectures=spread_sample(space, config.architectures, seed),
         seed=seed,
@@ -217,45 +233,80 @@ class Runner:
 
     def __init__(self, task: CalibrationTask, should_stop: ShouldStop | None = None) -> None:
         self.task, self.should_stop = task, should_stop
-        self._data: dict[float, DataSource] = {}
+        self._data: dict[tuple[float, float], DataSource] = {}
 
-    def _open(self, fraction: float) -> DataSource:
-        if fraction not in self._data:
+    def _open(self, fraction: float = 1.0, scale: float = 1.0) -> DataSource:
+        if (fraction, scale) not in self._data:
             config = self.task.data
-            if fraction < 1:
-                num_train = max(1, round(fraction * self._open(1.0).summary.num_train))
-                config = config.model_copy(update={"num_train": num_train})
-            self._data[fraction] = open_data(config)
-        return self._data[fraction]
+            if fraction < 1 or scale < 1:
+                whole = self._open().summary
+                less = {"num_train": round(fraction * whole.num_train), "image_size": round(scale * whole.image_size)}
+                config = config.model_copy(update={key: max(1, value) for key, value in less.items()})
+            self._data[fraction, scale] = open_data(config)
+        return self._data[fraction, scale]
 
     def do(self, run: Run) -> Result:
         """Train, and tell the scores after each epoch, or those of all architectures on a shared network."""
         if run.kind == "shared":
             return self._share(run)
-        architecture = self.task.by_digest[run.digest]
         config = self.task.training
-        if run.kind == "brief":
+        if run.kind in ("brief", "inherit"):
             config = brief_config(config, run.epochs)
-        measurement = train(
-            architecture,
-            self._open(run.fraction),
-            config,
-            seed=run.seed,
-            guard=self.task.guard,
-            should_stop=self.should_stop,
+        if run.kind == "inherit":
+            config = config.model_copy(update={"init_from": str(self._plain_weights)})
+        started = self._clock()
+        measurement = self._train(
+            self.task.by_digest[run.digest], self._open(run.fraction, run.scale), config, run.seed
         )
-        return curve(measurement)
+        return curve(measurement, self._clock() - started)
+
+    def _train(
+        self,
+        architecture: Architecture,
+        data: DataSource,
+        config: TrainingConfig,
+        seed: int,
+        checkpoint: Path | None = None,
+    ) -> Measurement:
+        return train(
+            architecture,
+            data,
+            config,
+            seed=seed,
+            guard=GuardConfig.only("non-finite"),
+            should_stop=self.should_stop,
+            checkpoint=checkpoint,
+        )
+
+    @cached_property
+    def _plain_weights(self) -> Path:
+        """The plain network's weights after a full training, in a file that lives as long as this process."""
+        folder = Path(tempfile.mkdtemp(prefix="nas-calibrate-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        space, data = self.task.space, self._open()
+        plain = landmark_in(space, "plain")
+        self._train(plain, data, self.task.training, self.task.seed + CHEAP_SEED, checkpoint=folder / "plain.ckpt")
+        weights = folder / "plain.safetensors"
+        trained = Checkpoint.load(folder / "plain.ckpt").model
+        save_file({name: tensor.contiguous() for name, tensor in trained.items()}, weights)
+        return weights
+
+    def _clock(self) -> float:
+        """Seconds of this process's one thread, which other load on the machine does not lengthen; of the wall on
+        an accelerator."""
+        device = resolve_device(self.task.training.device)
+        return time.process_time() if device.type == "cpu" else time.perf_counter()
 
     def _share(self, run: Run) -> Result:
-        data, config = self._open(1.0), brief_config(self.task.training, run.epochs)
-        started = time.perf_counter()
+        data, config = self._open(), brief_config(self.task.training, run.epochs)
+        started = self._clock()
         try:
             trained = train_shared(self.task.space, run.norm, data, config, seed=run.seed, should_stop=self.should_stop)
         except Interrupted:
             raise
         except NasError as error:
             return {"failed": str(error)}
-        train_s = time.perf_counter() - started
+        train_s = self._clock() - started
         scorer = SharedScorer(trained, data, norm_images=self.task.config.norm_images)
         held = {d: a for d, a in self.task.by_digest.items() if a.norm == run.norm}
         scores = {digest: scorer.score(architecture) for digest, architecture in held.items()}
@@ -263,17 +314,17 @@ class Runner:
             "network": trained.digest,
             "scores": {digest: [score.accuracy, score.loss] for digest, score in scores.items()},
             "train_s": train_s,
-            "score_s": time.perf_counter() - started - train_s,
+            "score_s": self._clock() - started - train_s,
         }
 
 
-def curve(measurement: Measurement) -> Result:
+def curve(measurement: Measurement, cost_s: float) -> Result:
     """A training as its store keeps it."""
     return {
         "outcome": measurement.outcome.value,
         "accuracy": [round(epoch.val_accuracy, 6) for epoch in measurement.epochs],
         "loss": [round(epoch.val_loss, 6) for epoch in measurement.epochs],
-        "wall_s": measurement.wall_s,
+        "cost_s": round(cost_s, 3),
     }
 
 
@@ -323,8 +374,8 @@ def calibrate(
     results = dict(store.results(task.digest))
     runs = task.runs
     pending = [run for run in runs if run.key not in results]
-    total, started = sum(map(_effort, runs)), time.monotonic()
-    at_first = left = sum(map(_effort, pending))
+    total, started = sum(run.effort for run in runs), time.monotonic()
+    at_first = left = sum(run.effort for run in pending)
 
     def report() -> None:
         if on_progress is not None:
@@ -342,14 +393,9 @@ def calibrate(
     for run, result in _done_runs(task, pending, workers):
         store.add(task.digest, run.key, result)
         results[run.key] = result
-        left -= _effort(run)
+        left -= run.effort
         report()
     return conclude(task, results)
-
-
-def _effort(run: Run) -> float:
-    """Epochs on all training images."""
-    return run.epochs * run.fraction
 
 
 def _done_runs(task: CalibrationTask, runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Result]]:
@@ -390,7 +436,7 @@ def truth_of(task: CalibrationTask, results: Mapping[str, Result]) -> Values:
 
 def full_cost(task: CalibrationTask, results: Mapping[str, Result]) -> float:
     """Seconds to train every architecture in full once."""
-    return sum(float(results[run.key]["wall_s"]) for run in task.truth) / task.config.seeds
+    return sum(float(results[run.key]["cost_s"]) for run in task.truth) / task.config.seeds
 
 
 def _accuracies(task: CalibrationTask, results: Mapping[str, Result], runs: Sequence[Run], epoch: int) -> Values:
@@ -408,20 +454,17 @@ def estimates(task: CalibrationTask, results: Mapping[str, Result]) -> Iterator[
     yield from _stopped(task, results)
     groups: dict[str, list[Run]] = {}
     for run in task.runs:
-        groups.setdefault(_label(run), []).append(run)
+        groups.setdefault(run.label, []).append(run)
     for label, runs in groups.items():
         if runs[0].kind == "full" or any(run.key not in results for run in runs):
             continue
         if runs[0].kind == "shared":
             yield from _shared(task, results, label, runs)
         else:
-            cost = sum(float(results[run.key]["wall_s"]) for run in runs)
+            cost = sum(float(results[run.key]["cost_s"]) for run in runs)
+            if runs[0].kind == "inherit":  # and one full training of the plain network
+                cost += full_cost(task, results) / len(task.architectures)
             yield Estimate(name=label, scores=_accuracies(task, results, runs, -1), cost_s=cost)
-
-
-def _label(run: Run) -> str:
-    epochs = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}"
-    return f"fraction {run.fraction:g}, {epochs}" if run.kind == "fraction" else f"{run.kind}, {epochs}"
 
 
 def _stopped(task: CalibrationTask, results: Mapping[str, Result]) -> Iterator[Estimate]:

@@ -37,6 +37,10 @@ class CalibrationConfig(Document):
     """Epochs of brief trainings, each with a schedule of its own; unset: a fifth and two fifths of the full ones."""
     fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5,)
     """Shares of the training images for trainings of full length."""
+    scales: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Shares of the image's side for trainings of full length on smaller images."""
+    inherit_epochs: tuple[Count, ...] = ()
+    """Epochs of brief trainings that start from the weights of the trained plain network."""
     shared_epochs: tuple[Count, ...] | None = None
     """Lengths of shared networks; unset: once and twice the full length."""
     networks: Count = 3

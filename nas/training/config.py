@@ -16,6 +16,7 @@ SCHEMES = ("torch", "hfds", "hfids", "tfds", "wds")
 """Prefixes of timm's create_dataset, beside folders."""
 DATA_SOURCES = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8 × 8 grey pixels",
+    "noisy-digits": "those digits under noise",
     "cluttered-digits": "those digits on a 24 × 24 canvas among pieces of others and noise",
     "folder:PATH": "images in one folder a class, or in train/, val/ and test/ with such folders",
     "torch/NAME:ROOT": "a data set of torchvision on disk: cifar10, cifar100, mnist, imagenet, …",
@@ -34,11 +35,11 @@ class DataConfig(Document):
     """Which images, at what size, and how they are divided."""
 
     source: Annotated[str, Field(min_length=1)] = "digits"
-    """`digits`, `cluttered-digits`, `folder:PATH`, or a scheme of timm, as in `torch/cifar10:PATH`."""
+    """`digits`, `noisy-digits`, `cluttered-digits`, `folder:PATH`, or a scheme of timm, as in `torch/cifar10:PATH`."""
     image_size: Count | None = None
     """Side of the square image in pixels; unset: as the source has it (8, 24), else 224."""
     in_chans: Literal[1, 3] | None = None
-    """1 reads image files as grey, 3 as colour; unset: 1 for the digits, else 3."""
+    """1 reads image files as grey, 3 as colour; unset: 1 for all digits, else 3."""
     num_train: Count | None = None
     """Training images: a fixed balanced subset, or how many `cluttered-digits` makes; unset: all, 4096."""
     val_fraction: Fraction = 0.2
@@ -58,7 +59,7 @@ class DataConfig(Document):
     @classmethod
     def _known(cls, source: str) -> str:
         scheme, _, rest = source.partition(":") if source.startswith("folder") else source.partition("/")
-        if source not in ("digits", "cluttered-digits") and not (scheme in ("folder", *SCHEMES) and rest):
+        if source not in DATA_SOURCES and not (scheme in ("folder", *SCHEMES) and rest):
             raise ValueError(f"unknown data source {source!r}; known: {', '.join(DATA_SOURCES)}")
         return source
 

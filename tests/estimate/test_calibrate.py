@@ -35,7 +35,7 @@ def simulated(task: CalibrationTask, noise: float, cheap: float) -> dict[str, Re
             return {"network": "n", "scores": scores, "train_s": 1.0, "score_s": 0.1}
         spread = noise if run.kind == "full" else cheap
         accuracy = [0.1, quality[run.digest] + random.normal(0, spread)][-run.epochs :]
-        return {"outcome": "complete", "accuracy": accuracy, "loss": accuracy, "wall_s": float(run.epochs)}
+        return {"outcome": "complete", "accuracy": accuracy, "loss": accuracy, "cost_s": float(run.epochs)}
 
     return {run.key: result(run) for run in task.runs}
 
@@ -114,7 +114,7 @@ def test_noise_is_called_noise(space: SearchSpace) -> None:
 def test_a_run_that_broke_at_once_counts_as_chance(space: SearchSpace) -> None:
     task = planted_task(space)
     results = simulated(task, noise=0.005, cheap=0.005)
-    results[task.truth[0].key] = {"outcome": "unstable", "accuracy": [], "loss": [], "wall_s": 0.1}
+    results[task.truth[0].key] = {"outcome": "unstable", "accuracy": [], "loss": [], "cost_s": 0.1}
     assert conclude(task, results).spread.seeds > 0.05
 
 

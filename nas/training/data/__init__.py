@@ -8,8 +8,11 @@ from nas.training.config import DataConfig
 from nas.training.data.cluttered import open_cluttered
 from nas.training.data.digits import open_digits
 from nas.training.data.images import open_images
+from nas.training.data.noisy import open_noisy
 from nas.training.data.source import DataSource
 from nas.training.data.summary import DataSummary
+
+MADE_HERE = {"digits": open_digits, "noisy-digits": open_noisy, "cluttered-digits": open_cluttered}
 
 
 def open_data(config: DataConfig) -> DataSource:
@@ -17,11 +20,7 @@ def open_data(config: DataConfig) -> DataSource:
 
     Image files are decoded once to see that they can be read; a `DataError` names the first that cannot.
     """
-    if config.source == "digits":
-        return open_digits(config)
-    if config.source == "cluttered-digits":
-        return open_cluttered(config)
-    return open_images(config)
+    return MADE_HERE.get(config.source, open_images)(config)
 
 
 def describe(config: DataConfig) -> DataSummary:

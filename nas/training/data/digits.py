@@ -36,7 +36,11 @@ def digits_of(config: DataConfig) -> dict[Part, ArrayPart]:
 
 def open_digits(config: DataConfig) -> ArrayData:
     """The digits as they are."""
-    parts = digits_of(config)
+    return take_digits(digits_of(config), config)
+
+
+def take_digits(parts: dict[Part, ArrayPart], config: DataConfig) -> ArrayData:
+    """A data set of these parts, with as many training images as the study asks for."""
     chosen = take_training(np.arange(len(parts["train"].labels)), config)
     parts["train"] = ArrayPart(parts["train"].images[chosen], parts["train"].labels[chosen])
     return ArrayData(config, parts.__getitem__, class_names=CLASSES, num_test=len(parts["test"].labels))
