@@ -11,6 +11,9 @@ from nas.cli.options import DEFAULT_URL, Json, Storage, Workers, worker_count
 
 if TYPE_CHECKING:
     from nas.estimate.calibrate import Progress
+    from nas.estimate.config import CalibrationConfig
+    from nas.estimate.ranking import Calibration
+    from nas.study.config import StudyConfig
 
 TELL_EVERY_S = 5.0
 
@@ -34,40 +37,39 @@ def calibrate(
     The same command again goes on where it stopped.
     """
     from nas.cli.options import INTERRUPTED
-    from nas.cli.progress import say
-    from nas.estimate.calibrate import calibrate as measure
-    from nas.estimate.calibrate import make_task
     from nas.estimate.config import CalibrationConfig
-    from nas.estimate.store import FileStore
     from nas.report.calibration import calibration_text
-    from nas.space.space import SearchSpace
-    from nas.study.checkpoints import checkpoint_root
     from nas.study.config import StudyConfig
-    from nas.study.records import file_name
 
     study, _ = StudyConfig.load(study_file, set_ or ())
     given = {"architectures": architectures, "seeds": seeds}
-    config = CalibrationConfig.parse({k: v for k, v in given.items() if v is not None}, "calibrate")
-    count = worker_count(workers, study.workers)
-    task = make_task(
-        SearchSpace.load(study.space).on(backbone=study.backbone),
-        study.data,
-        study.training,
-        config=config,
-        seed=study.seed,
-    )
-    store = FileStore(checkpoint_root(storage) / f"{file_name(study.name)}-calibration.jsonl")
-    say(
-        f"calibrating {study.name!r}: {len(task.architectures)} architectures × {config.seeds} seeds, "
-        f"{len(task.runs)} runs, {count} worker{'s' if count > 1 else ''}"
-    )
-    try:
-        found = measure(task, store, workers=count, on_progress=_Teller())
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
+    own = study.calibrate.model_dump() if study.calibrate else {}
+    config = CalibrationConfig.parse(own | {k: v for k, v in given.items() if v is not None}, "calibrate")
+    found = measure(study, config, storage, worker_count(workers, study.workers))
+    if found is None:
         return INTERRUPTED
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else calibration_text(found))
     return 0
+
+
+def measure(
+    study: "StudyConfig", config: "CalibrationConfig | None", storage: str, num_workers: int
+) -> "Calibration | None":
+    """Do what is missing of a study's calibration and say how far it is; None after Ctrl-C."""
+    from nas.cli.progress import say
+    from nas.estimate.calibrate import calibrate as run
+    from nas.study.calibrations import CalibrationTable, task_of
+
+    task = task_of(study, config)
+    say(
+        f"calibrating {study.name!r}: {len(task.architectures)} architectures × {task.config.seeds} seeds, "
+        f"{len(task.runs)} runs, {num_workers} worker{'s' if num_workers > 1 else ''}"
+    )
+    try:
+        return run(task, CalibrationTable(storage), workers=num_workers, on_progress=_Teller())
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        return None
 
 
 class _Teller:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, Devices, Storage, Workers, device_names, seconds, worker_count
+from nas.cli.options import DEFAULT_URL, INTERRUPTED, Devices, Storage, Workers, device_names, seconds, worker_count
 
 if TYPE_CHECKING:
     from nas.study.config import StudyConfig
@@ -27,6 +27,7 @@ def search(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be searched, and end.")] = False,
 ) -> int:
     """Create the study of a study file, or go on with it: the same command again resumes."""
+    from nas.cli.calibrate import measure
     from nas.cli.progress import say, work
     from nas.study.config import StudyConfig
     from nas.study.launch import check_same, create_study, set_target, stored_study
@@ -42,8 +43,14 @@ def search(
         return _print_plan(config, num_workers)
     study = stored_study(storage, config.name)
     if study is None:
+        calibration = None
+        if config.estimate.by == "auto":
+            calibration = measure(config, config.calibrate, storage, num_workers)
+            if calibration is None:
+                return INTERRUPTED
+            say(calibration.advice)
         say(f"creating study {config.name!r}: reading {config.data.source}")
-        study = create_study(config, text, storage, _describe)
+        study = create_study(config, text, storage, _describe, calibration)
     else:
         check_same(config, study)
         if trials is not None or config.trials > study.target:
@@ -73,5 +80,13 @@ def _print_plan(config: "StudyConfig", num_workers: int) -> int:
     typer.echo(
         f"training  {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}"
     )
+    typer.echo(f"estimate  {_estimate_text(config)}")
     typer.echo(f"workers   {num_workers}")
     return 0
+
+
+def _estimate_text(config: "StudyConfig") -> str:
+    if config.estimate.by == "full":
+        return "full: every candidate is trained"
+    cheap = "the calibration decides: " if config.estimate.by == "auto" else f"{config.estimate.by}: "
+    return f"{cheap}{config.estimate.candidates} candidates are scored, the best of them trained"

@@ -19,13 +19,19 @@ def worker(
     deadline: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> int:
     """Train trials of a stored study until it is done."""
+    from nas.study.candidates import score_candidates
+    from nas.study.ledger import new_worker_id
     from nas.study.objective import Training
     from nas.study.records import open_study
     from nas.study.worker import StopFlag, Worker
 
-    stop = StopFlag(parent_pid=parent, deadline=deadline)
+    stop, worker_id = StopFlag(parent_pid=parent, deadline=deadline), id_ or new_worker_id()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     study = open_study(storage, study_name)
-    Worker(study, Training(study, device=device, threads=threads), stop=stop, worker_id=id_).run(trials)
+    candidates = study.candidates()
+    if candidates is not None and candidates.num_ended() < candidates.target:
+        cheap = Training(candidates, device=device, threads=threads)
+        score_candidates(candidates, cheap, stop=stop, worker_id=worker_id)
+    Worker(study, Training(study, device=device, threads=threads), stop=stop, worker_id=worker_id).run(trials)
     return INTERRUPTED if stop() and deadline is None else 0

@@ -30,8 +30,8 @@ from safetensors.torch import save_file
 from nas.architecture import Architecture, NormName
 from nas.errors import NasError, UserError
 from nas.estimate.brief import brief_config
-from nas.estimate.config import CalibrationConfig
-from nas.estimate.ranking import MIN_ARCHITECTURES, MIN_SEEDS, Calibration, Estimate, Values, judge
+from nas.estimate.config import MIN_ARCHITECTURES, MIN_SEEDS, CalibrationConfig
+from nas.estimate.ranking import Calibration, Estimate, Values, judge
 from nas.estimate.shared import SharedScorer, train_shared
 from nas.estimate.store import CalibrationStore, Result
 from nas.measurement import Interrupted, Measurement
@@ -308,10 +308,10 @@ class Runner:
             return {"failed": str(error)}
         train_s = self._clock() - started
         scorer = SharedScorer(trained, data, norm_images=self.task.config.norm_images)
-        held = {d: a for d, a in self.task.by_digest.items() if a.norm == run.norm}
-        scores = {digest: scorer.score(architecture) for digest, architecture in held.items()}
+        held = sorted((a for a in self.task.architectures if a.norm == run.norm), key=str)  # those that begin alike
+        scores = {architecture.digest: scorer.score(architecture) for architecture in held}
         return {
-            "network": trained.digest,
+            "network": scorer.digest,
             "scores": {digest: [score.accuracy, score.loss] for digest, score in scores.items()},
             "train_s": train_s,
             "score_s": self._clock() - started - train_s,
@@ -464,7 +464,8 @@ def estimates(task: CalibrationTask, results: Mapping[str, Result]) -> Iterator[
             cost = sum(float(results[run.key]["cost_s"]) for run in runs)
             if runs[0].kind == "inherit":  # and one full training of the plain network
                 cost += full_cost(task, results) / len(task.architectures)
-            yield Estimate(name=label, scores=_accuracies(task, results, runs, -1), cost_s=cost)
+            settings = {"by": "brief", "epochs": runs[0].epochs} if runs[0].kind == "brief" else None
+            yield Estimate(name=label, scores=_accuracies(task, results, runs, -1), cost_s=cost, settings=settings)
 
 
 def _stopped(task: CalibrationTask, results: Mapping[str, Result]) -> Iterator[Estimate]:
@@ -491,4 +492,9 @@ def _shared(
         scores = np.array([[sign * found[d][column] for d in task.by_digest] for found in by_digest])
         for count in sorted({1, len(whole)} - {0}):
             name = f"{label}, {count} network{'s' if count > 1 else ''}, by {measure}"
-            yield Estimate(name=name, scores=scores[:count].mean(0), cost_s=sum(costs[:count]))
+            yield Estimate(
+                name=name,
+                scores=scores[:count].mean(0),
+                cost_s=sum(costs[:count]),
+                settings={"by": "shared", "epochs": runs[0].epochs, "networks": count, "measure": measure},
+            )

@@ -1,29 +1,45 @@
 """What a study file says about cheap scores. Needs no torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, model_validator
 
 from nas.documents import Document
-from nas.estimate.ranking import MIN_ARCHITECTURES, MIN_SEEDS
+
+MIN_ARCHITECTURES = 8
+MIN_SEEDS = 2
+"""Fewer would say nothing."""
 
 Count = Annotated[StrictInt, Field(ge=1)]
 Measure = Literal["loss", "accuracy"]
 
 
-class SharedConfig(Document):
-    """How architectures are scored on shared weights."""
+class EstimateConfig(Document):
+    """Which candidates are worth a full training."""
 
+    by: Literal["full", "auto", "brief", "shared"] = "full"
+    """`full` trains every candidate; `brief` (few epochs) and `shared` (shared weights) score `candidates` of them
+    cheaply, of which the best are trained in full; `auto` does what the study's calibration found."""
+    candidates: Count = 500
+    """Candidates that a cheap score ranks."""
     epochs: Count | None = None
-    """Passes of each shared network over the training images; unset: as many as one full training."""
+    """Of a brief training (unset: two fifths of the full ones), or of each shared network (unset: all of them)."""
     networks: Count = 3
-    """Shared networks of other seeds whose mean score counts."""
-    measure: Measure = "loss"
-    """Validation `loss` or `accuracy` on the shared weights; small validation parts give many equal accuracies."""
+    """shared: networks of other seeds whose mean score counts."""
+    measure: Measure = "accuracy"
+    """shared: validation `accuracy` or `loss` on the shared weights."""
     norm_images: Count = 256
-    """Training images from which the batch-norm statistics of each architecture are taken."""
-    finalists: Count = 8
-    """Best architectures by shared score that are trained in full; the landmarks are trained beside them."""
+    """shared: training images from which the batch-norm statistics of each candidate are taken."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"by": value} if isinstance(value, str) else value
+
+    @property
+    def cheap(self) -> bool:
+        """Whether candidates are scored before some are trained."""
+        return self.by in ("brief", "shared")
 
 
 class CalibrationConfig(Document):

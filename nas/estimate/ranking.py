@@ -4,7 +4,7 @@ Shapes: A architectures, S seeds of full training, R resamples. ``truth`` is (A,
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 
-MIN_ARCHITECTURES = 8
-MIN_SEEDS = 2
 RESAMPLES = 2000
 SIGNIFICANCE = 0.01
 """Largest p-value at which architectures count as different: noise alone passes in one calibration of a hundred."""
@@ -150,6 +148,8 @@ class Estimate:
     """(A,), higher is better; (A, S) where they come from the runs of the truth themselves."""
     cost_s: float
     """Seconds to score all A once."""
+    settings: Mapping[str, Any] | None = None
+    """How a study file asks for it under `estimate`; None: it is measured for comparison, and never chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,8 @@ class Fidelity:
     cost_s: float
     cost_share: float
     """Of training every architecture in full once."""
+    settings: Mapping[str, Any] | None
+    """As in `Estimate`."""
 
     @property
     def trusted(self) -> bool:
@@ -193,9 +195,15 @@ class Calibration:
     advice: str
     """One sentence."""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What to write under `estimate` in the study file: full training where no cheap score is chosen."""
+        chosen = (f.settings for f in self.fidelities if f.name == self.choice and f.settings)
+        return next(chosen, {"by": "full"})
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON can hold them."""
-        return asdict(self)
+        return {**asdict(self), "settings": dict(self.settings)}
 
 
 def judge(truth: Values, full_s: float, estimates: Sequence[Estimate]) -> Calibration:
@@ -239,12 +247,13 @@ def _fidelity(estimate: Estimate, truth: Values, full_s: float) -> Fidelity:
         regret=lost,
         cost_s=estimate.cost_s,
         cost_share=estimate.cost_s / full_s,
+        settings=estimate.settings,
     )
 
 
 def _chosen(fidelities: Sequence[Fidelity]) -> Fidelity | None:
     """The cheapest of those that rank about as well as the best, among what can be trusted and costs less."""
-    usable = [f for f in fidelities if f.trusted and f.cost_share < 1]
+    usable = [f for f in fidelities if f.settings and f.trusted and f.cost_share < 1]
     if not usable:
         return None
     best = max(f.correlation.value for f in usable)

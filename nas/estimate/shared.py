@@ -10,8 +10,10 @@ find their masks and strengths where `SharedNetwork.set_path` puts them.
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from nas.architecture import (
 from nas.backbones import STAGES
 from nas.errors import UserError
 from nas.estimate.brief import brief_config
-from nas.estimate.config import Measure, SharedConfig
+from nas.estimate.config import EstimateConfig, Measure
 from nas.fusion.blocks import FusedBasicBlock, FusedBlock
 from nas.fusion.masks import Mask, create_mask
 from nas.fusion.models import build_model
@@ -60,6 +62,8 @@ NORM_IMAGES = 256
 """Training images from which the batch-norm statistics of a path are taken."""
 SCORE_BATCH = 256
 """Images in a batch of scoring: few large steps cost less than many small ones."""
+CACHE_BYTES = 256 * 2**20
+"""Memory for what first stages gave."""
 LOCK_WAIT_S = 0.5
 """How long a process waits for a network that another trains before it looks at the next."""
 STREAM_SEED = 0
@@ -199,11 +203,6 @@ class SharedNetwork(nn.Module):
         self.network.init_weights()
         for block in self._blocks:
             block.choices.open_gates()
-        self._backbone_norms = [
-            module
-            for name, module in self.network.named_modules()
-            if isinstance(module, _BatchNorm) and ".choices." not in name
-        ]
         self.set_path(Architecture.plain(**self._task))
 
     @property
@@ -227,6 +226,19 @@ class SharedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W), on the path at hand."""
         return self.network(images)  # type: ignore[no-any-return]  # timm is untyped
+
+    def stem(self, images: Tensor) -> Tensor:
+        """What the first stage gets."""
+        net = self.network
+        return net.maxpool(net.act1(net.bn1(net.conv1(images))))  # type: ignore[no-any-return]
+
+    def stage(self, number: int, features: Tensor) -> Tensor:
+        """What a stage (from 0) makes of its input, on the path at hand."""
+        return getattr(self.network, f"layer{number + 1}")(features)  # type: ignore[no-any-return]
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits from what the last stage gave."""
+        return self.network.forward_head(features)  # type: ignore[no-any-return]
 
     def holds(self, architecture: Architecture) -> bool:
         """Whether the architecture is a path of this network; landmarks outside the space need not be."""
@@ -260,11 +272,18 @@ class SharedNetwork(nn.Module):
                         state |= {f"{name}.{slot}.{key}": value for key, value in part.state_dict().items()}
         return {key: value.clone() for key, value in state.items()}
 
-    def active_norms(self) -> list[_BatchNorm]:
-        """The batch norms on the path at hand."""
-        parts = (getattr(block, slot) for block in self._blocks for slot in FusedBlock.fusion_names)
-        masks = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
-        return [*self._backbone_norms, *(module for module in masks if isinstance(module, _BatchNorm))]
+    def active_norms(self, stage: int | None) -> list[_BatchNorm]:
+        """The batch norms of a stage (from 0) on the path at hand; None: of the stem."""
+        if stage is None:
+            return [norm for norm in self.network.bn1.modules() if isinstance(norm, _BatchNorm)]
+        norms = []
+        for block in self._stage(stage):
+            children = (child for name, child in block.named_children() if name != "choices")
+            masks = (part for slot in FusedBlock.fusion_names if isinstance(part := getattr(block, slot), nn.Module))
+            norms += [
+                module for part in (*children, *masks) for module in part.modules() if isinstance(module, _BatchNorm)
+            ]
+        return norms
 
 
 def of_norm(space: SearchSpace, norm: NormName) -> SearchSpace:
@@ -376,7 +395,7 @@ class SharedScore:
     """What a shared network says of one architecture: good for ranking beside scores of the same digest only."""
 
     network: str
-    """Digest of the network, or of the networks whose mean this is."""
+    """Digest of the weights of the network, or of the networks whose mean this is."""
     accuracy: float
     """Fraction of the validation part."""
     loss: float
@@ -387,8 +406,23 @@ class SharedScore:
         return self.accuracy if measure == "accuracy" else -self.loss
 
 
+@dataclass(frozen=True)
+class _Activations:
+    """What both streams of images have become on their way through the network, batch by batch."""
+
+    norm_images: list[Tensor]
+    val: list[Tensor]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(x.nbytes for x in (*self.norm_images, *self.val))
+
+
 class SharedScorer:
-    """Scores architectures on one shared network by evaluation alone."""
+    """Scores architectures on one shared network by evaluation alone.
+
+    Architectures that begin alike share what their first stages give: it is kept while there is room.
+    """
 
     def __init__(
         self,
@@ -397,40 +431,72 @@ class SharedScorer:
         *,
         norm_images: int = NORM_IMAGES,
         batch_size: int = SCORE_BATCH,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """``norm_images``: training images from which the batch-norm statistics of each path are taken."""
-        self.digest, self.network = trained.digest, trained.network
+        self.network = trained.network.eval()
+        self.digest = weights_digest(trained.network)
         device = next(self.network.parameters()).device
-        self._val = data.val_batches(batch_size=batch_size, on=device)
+        val = list(data.val_batches(batch_size=batch_size, on=device))
         train = data.train_batches(batch_size=batch_size, seed=STREAM_SEED, on=device)
-        self._stream = [images for images, _ in itertools.islice(train, max(1, norm_images // batch_size))]
+        stream = [images for images, _ in itertools.islice(train, max(1, norm_images // batch_size))]
+        self._labels = torch.cat([labels for _, labels in val])
+        self._images = _Activations(stream, [images for images, _ in val])
+        self._kept: OrderedDict[tuple[StageFusion, ...], _Activations] = OrderedDict()
+        self._room = cache_bytes
 
     @torch.no_grad()
     def score(self, architecture: Architecture) -> SharedScore:
         """Accuracy and loss of a path, after its batch-norm statistics were taken from the fixed stream."""
-        network = self.network
-        network.set_path(architecture)
-        self._estimate_norms()
-        network.eval()
-        loss = correct = seen = 0.0
-        for images, labels in self._val:
-            logits = network(images).float()
-            loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            correct += (logits.argmax(1) == labels).sum().item()
-            seen += len(labels)
-        return SharedScore(network=self.digest, accuracy=correct / seen, loss=loss / seen)
+        self.network.set_path(architecture)
+        features = self._after(architecture.canonical().stages).val
+        logits = torch.cat([self.network.head(x) for x in features]).float()
+        return SharedScore(
+            network=self.digest,
+            accuracy=(logits.argmax(1) == self._labels).float().mean().item(),
+            loss=F.cross_entropy(logits, self._labels).item(),
+        )
 
-    def _estimate_norms(self) -> None:
-        """Mean over the stream of each batch's statistics, which ``momentum = None`` asks for."""
-        norms = self.network.active_norms()
-        if not norms:
-            return
+    def _after(self, fusions: tuple[StageFusion, ...]) -> _Activations:
+        """What the stem and these stages give; the network is on a path that begins with them."""
+        if fusions in self._kept:
+            self._kept.move_to_end(fusions)
+            return self._kept[fusions]
+        if fusions:
+            stage = len(fusions) - 1
+            found = self._through(partial(self.network.stage, stage), stage, self._after(fusions[:-1]))
+        else:
+            found = self._through(self.network.stem, None, self._images)
+        if len(fusions) < STAGES:  # a whole path is not met again
+            self._keep(fusions, found)
+        return found
+
+    def _through(self, part: Callable[[Tensor], Tensor], stage: int | None, before: _Activations) -> _Activations:
+        """Take the norms' statistics from the first stream (the mean of its batches), then evaluate the other."""
+        norms = self.network.active_norms(stage)
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None
-        self.network.train()
-        for images in self._stream:
-            self.network(images)
+            norm.momentum = None  # asks for the mean
+            norm.train()
+        stream = [part(images) for images in before.norm_images]
+        for norm in norms:
+            norm.eval()
+        return _Activations(stream, [part(images) for images in before.val])
+
+    def _keep(self, fusions: tuple[StageFusion, ...], found: _Activations) -> None:
+        self._kept[fusions] = found
+        self._room -= found.num_bytes
+        while self._room < 0:
+            self._room += self._kept.popitem(last=False)[1].num_bytes
+
+
+def weights_digest(network: nn.Module) -> str:
+    """First 16 hex digits of a SHA-256 over the parameters: two trainings that differ in a bit differ here."""
+    content = hashlib.sha256()
+    for name, parameter in network.named_parameters():
+        content.update(name.encode())
+        content.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:16]
 
 
 def mean_score(scores: Sequence[SharedScore]) -> SharedScore:
@@ -444,13 +510,6 @@ def mean_score(scores: Sequence[SharedScore]) -> SharedScore:
 
 def _joint_digest(networks: Iterable[str]) -> str:
     return hashlib.sha256(" ".join(sorted(networks)).encode()).hexdigest()[:16]
-
-
-def check_one_network(scores: Iterable[SharedScore], source: str) -> None:
-    """A `UserError` where scores of different shared networks would stand in one ranking."""
-    networks = sorted({score.network for score in scores})
-    if len(networks) > 1:
-        raise UserError(f"{source}: expected scores of one shared network, got those of {', '.join(networks)}")
 
 
 class SharedEnsemble:
@@ -477,7 +536,7 @@ def train_ensemble(
     space: SearchSpace,
     data: DataSource,
     training: TrainingConfig,
-    config: SharedConfig,
+    config: EstimateConfig,
     *,
     seed: int,
     folder: Path,
@@ -521,11 +580,3 @@ def train_ensemble(
     for (norm, _), network in sorted(trained.items()):
         scorers.setdefault(norm, []).append(SharedScorer(network, data, norm_images=config.norm_images))
     return SharedEnsemble(scorers)
-
-
-def finalists(
-    scores: Mapping[Architecture, SharedScore], count: int, *, measure: Measure, source: str
-) -> tuple[Architecture, ...]:
-    """The best architectures by shared score, best first; a `UserError` where the scores do not belong together."""
-    check_one_network(scores.values(), source)
-    return tuple(sorted(scores, key=lambda a: (-scores[a].value(measure), a.digest))[:count])

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas.study.records import Study, TrialRecord, best_of, landmark_of, wilson_interval
@@ -12,6 +12,23 @@ NOTE = (
     "       (one seed each, intervals of the {count} validation images alone:\n"
     "       a candidate to confirm, not a proven difference)"
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateSummary:
+    """How far the cheap scores are, of which the best candidates are trained."""
+
+    by: str
+    ended: int
+    target: int
+    epochs: int
+    """Of a brief training, or of each shared network."""
+    networks: int | None
+    """Shared networks; None where there are none."""
+
+    def __str__(self) -> str:
+        how = f"the mean of {self.networks} shared networks" if self.networks else "brief training"
+        return f"{self.ended} of {self.target} candidates scored by {how} ({self.epochs} epochs)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +44,8 @@ class Summary:
     plain: TrialRecord | None
     best_fused: TrialRecord | None
     """The best network that carries attention; the same as ``best`` unless that is the plain one."""
+    candidates: CandidateSummary | None
+    """None where every candidate is trained."""
     num_workers: int
     """Workers alive."""
     trials_per_minute: float | None
@@ -56,6 +75,7 @@ class Summary:
             "best": self.best.to_dict() if self.best else None,
             "plain": self.plain.to_dict() if self.plain else None,
             "best_fused": self.best_fused.to_dict() if self.best_fused else None,
+            "candidates": asdict(self.candidates) if self.candidates else None,
             "workers_alive": self.num_workers,
             "trials_per_minute": self.trials_per_minute,
             "left_s": self.left_s,
@@ -64,7 +84,7 @@ class Summary:
 
 def summarise(study: Study) -> Summary:
     """Read a study and sum it up."""
-    target = study.target
+    target, candidates = study.target, study.candidates()
     trials = tuple(t for t in study.trials() if t.number < target)
     rate = _trials_per_s(trials, study.num_alive())
     ended = sum(t.state in ENDED for t in trials)
@@ -77,9 +97,21 @@ def summarise(study: Study) -> Summary:
         best=best_of(trials),
         plain=landmark_of(trials, "plain"),
         best_fused=best_of(tuple(t for t in trials if t.architecture and not t.architecture.is_plain)),
-        num_workers=study.num_alive(),
+        candidates=_candidate_summary(candidates) if candidates else None,
+        num_workers=study.num_alive() + (candidates.num_alive() if candidates else 0),
         trials_per_minute=rate and 60 * rate,
         left_s=(target - ended) / rate if rate else None,
+    )
+
+
+def _candidate_summary(candidates: Study) -> CandidateSummary:
+    estimate = candidates.config["estimate"]
+    return CandidateSummary(
+        by=estimate["by"],
+        ended=candidates.num_ended(),
+        target=candidates.target,
+        epochs=estimate["epochs"],
+        networks=estimate["networks"] if estimate["by"] == "shared" else None,
     )
 
 
@@ -100,7 +132,9 @@ def _trials_per_s(trials: tuple[TrialRecord, ...], num_workers: int) -> float | 
 
 def counts_text(summary: Summary) -> str:
     """The counts of a summary, in one line."""
-    parts = [f"{summary.ended} of {summary.target} trials"]
+    scoring = summary.candidates
+    parts = [str(scoring)] if scoring and scoring.ended < scoring.target else []
+    parts.append(f"{summary.ended} of {summary.target} trials")
     parts += [f"{summary.states[s]} {s}" for s in ("running", "complete", "pruned", "fail") if summary.states.get(s)]
     if summary.reasons:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.reasons.items()))
@@ -128,6 +162,8 @@ def _trial_lines(label: str, record: TrialRecord, count: int) -> list[str]:
 def summary_text(summary: Summary) -> str:
     """A summary for people."""
     lines = [f"study {summary.name}: {counts_text(summary)}"]
+    if summary.candidates:
+        lines.append(f"       {summary.candidates}; the best of them are trained")
     if summary.best:
         lines.extend(_trial_lines("best", summary.best, summary.num_val))
     if summary.best_fused and summary.best_fused is not summary.best:

@@ -4,17 +4,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictInt, field_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 
 from nas.architecture import Backbone
 from nas.documents import Document, parse_yaml, read_text
 from nas.errors import UserError
+from nas.estimate.brief import brief_config
+from nas.estimate.config import CalibrationConfig, EstimateConfig
 from nas.space.files import find_file
 from nas.space.landmarks import LANDMARKS
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 
 RUNTIME_KEYS = ("trials", "workers", "timeout_s")
 """What may change when a stored study goes on; everything else decides what a score means."""
+CANDIDATES = "/candidates"
+"""What the name of a study's cheap scores has behind the study's own."""
+BRIEF_SHARE = 0.4
+"""Epochs of a brief training, as a share of the full ones, where nobody says."""
 _COMPARED_ELSEWHERE = ("space",)
 
 
@@ -50,6 +56,10 @@ class StudyConfig(Document):
     """How each candidate is trained."""
     guard: GuardConfig = GuardConfig()
     """When a run counts as unstable."""
+    estimate: EstimateConfig = EstimateConfig()
+    """Which candidates are trained: a mapping, or the name of an estimator alone, as in `estimate: shared`."""
+    calibrate: CalibrationConfig | None = None
+    """How `nas calibrate` measures which estimator to use; with `estimate: auto`, a search begins with it."""
     sampler: Literal["tpe", "random"] = "tpe"
     """`tpe` (multivariate, conditional) or `random`."""
     pruner: PrunerConfig = PrunerConfig()
@@ -57,7 +67,7 @@ class StudyConfig(Document):
     landmarks: tuple[str, ...] = tuple(LANDMARKS)
     """Known networks that are trained first; `plain` is always among them."""
     trials: Annotated[StrictInt, Field(ge=1)] = 50
-    """Trials of the whole study, landmarks included."""
+    """Networks that the whole study trains, landmarks included."""
     seed: Annotated[StrictInt, Field(ge=0)] = 0
     """Seed of sampling and training."""
     workers: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
@@ -72,6 +82,12 @@ class StudyConfig(Document):
             if name not in LANDMARKS:
                 raise ValueError(f"unknown landmark {name!r}; known: {', '.join(LANDMARKS)}")
         return tuple(dict.fromkeys(("plain", *names)))
+
+    @model_validator(mode="after")
+    def _shares_from_scratch(self) -> Self:
+        if self.estimate.by == "shared" and self.training.init_from is not None:
+            raise ValueError("estimate: shared networks start from scratch; leave training.init_from out")
+        return self
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> tuple[Self, str]:
@@ -88,6 +104,19 @@ class StudyConfig(Document):
         if space.suffix or len(space.parts) > 1:
             config = config.model_copy(update={"space": str(file.parent / space)})
         return config, text
+
+    def of_candidates(self, estimate: EstimateConfig) -> Self:
+        """The study that scores this one's candidates by a cheap estimator."""
+        full = self.training.epochs
+        epochs = estimate.epochs or (full if estimate.by == "shared" else max(1, round(BRIEF_SHARE * full)))
+        return self.model_copy(
+            update={
+                "name": self.name + CANDIDATES,
+                "estimate": estimate.model_copy(update={"epochs": epochs}),
+                "training": brief_config(self.training, epochs),
+                "trials": estimate.candidates,
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in the database."""

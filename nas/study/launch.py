@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from nas.errors import NasError, StorageError, UserError
+from nas.estimate.config import EstimateConfig
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study import tables
@@ -33,6 +34,9 @@ from nas.study.storage import (
 )
 
 if TYPE_CHECKING:
+    import optuna
+
+    from nas.estimate.ranking import Calibration
     from nas.training.data import DataSummary
 
 PACKAGES = (
@@ -92,8 +96,19 @@ def check_same(config: StudyConfig, study: Study) -> None:
         )
 
 
-def create_study(config: StudyConfig, text: str, url: str, describe: Callable[[StudyConfig], "DataSummary"]) -> Study:
-    """Store a new study with its landmarks waiting; safe against a second launcher and a crash in between."""
+def create_study(
+    config: StudyConfig,
+    text: str,
+    url: str,
+    describe: Callable[[StudyConfig], "DataSummary"],
+    calibration: "Calibration | None" = None,
+) -> Study:
+    """Store a new study with its landmarks waiting; safe against a second launcher and a crash in between.
+
+    Args:
+        describe: opens the data.
+        calibration: decides what `estimate: auto` means; without one it means a full training of every candidate.
+    """
     import optuna
 
     space = SearchSpace.load(config.space)
@@ -103,23 +118,45 @@ def create_study(config: StudyConfig, text: str, url: str, describe: Callable[[S
         if (stored := stored_study(url, config.name)) is not None:  # another launcher was faster
             return stored
         storage = open_storage(url, create=True)
-        study = optuna.create_study(study_name=config.name, storage=storage, direction="maximize", load_if_exists=True)
-        _enqueue_landmarks(study, config, space)
         row = {
-            "study_id": study._study_id,
-            "name": config.name,
             "created_at": time.time(),
-            "target": min(config.trials, _capacity(config, space)),
-            "config": config.to_dict(),
             "config_text": text,
             "space": space.to_dict(),
             "data": asdict(summary),
-            "provenance": provenance(),
+            "provenance": provenance() | ({"calibration": calibration.to_dict()} if calibration else {}),
         }
+
+        def make(config: StudyConfig, target: int, candidates_of: int | None) -> tuple[dict[str, Any], "optuna.Study"]:
+            made = optuna.create_study(
+                study_name=config.name, storage=storage, direction="maximize", load_if_exists=True
+            )
+            own = {
+                "study_id": made._study_id,
+                "name": config.name,
+                "target": target,
+                "config": config.to_dict(),
+                "candidates_of": candidates_of,
+            }
+            return row | own, made
+
+        first, study = make(config, min(config.trials, _capacity(config, space)), None)
+        rows = [first]
+        _enqueue_landmarks(study, config, space)
+        estimate = _resolved(config.estimate, calibration)
+        if estimate.cheap:
+            scored = config.of_candidates(estimate)
+            rows.append(make(scored, min(scored.trials, space.size), study._study_id)[0])
         with storage.engine.begin() as connection:
-            connection.execute(sa.insert(tables.studies).values(row))
+            connection.execute(sa.insert(tables.studies), rows)
         close_storage(storage)
     return open_study(url, config.name)
+
+
+def _resolved(estimate: EstimateConfig, calibration: "Calibration | None") -> EstimateConfig:
+    """What `auto` means after a calibration."""
+    if estimate.by != "auto":
+        return estimate
+    return estimate.model_copy(update=calibration.settings if calibration else {"by": "full"})
 
 
 def _capacity(config: StudyConfig, space: SearchSpace) -> int:
@@ -266,7 +303,8 @@ def sweep_study(study: Study, killed: Collection[str] = ()) -> int:
     with explained(study.url):
         storage = open_storage(study.url)
         try:
-            return sweep(storage, study.study_id, killed)
+            parts = [part for part in (study, study.candidates()) if part]
+            return sum(sweep(storage, part.study_id, killed) for part in parts)
         finally:
             close_storage(storage)
 

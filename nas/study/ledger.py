@@ -16,12 +16,14 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from nas.architecture import Architecture
-from nas.errors import NasError
+from nas.errors import NasError, UserError
 from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.study import tables
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
+
+    from nas.estimate.shared import SharedScore
 
 
 class LeaseLost(NasError):
@@ -39,7 +41,7 @@ class Ledger:
     # Workers
 
     def join(self, device: str) -> None:
-        """Enter this process among the study's workers."""
+        """Enter this process among the study's workers; one that worked on another study before moves."""
         now = time.time()
         row = {
             "worker_id": self.worker_id,
@@ -50,7 +52,9 @@ class Ledger:
             "started_at": now,
             "heartbeat_at": now,
         }
+        mine = tables.workers.c.worker_id == self.worker_id
         with self._engine.begin() as connection:
+            connection.execute(sa.delete(tables.workers).where(mine))
             connection.execute(sa.insert(tables.workers).values(row))
 
     def heartbeat(self) -> None:
@@ -188,6 +192,30 @@ class Ledger:
             self._set_reason(connection, trial_id, measurement.reason)
             for event in measurement.events:
                 connection.execute(sa.insert(tables.events).values(_event_row(trial_id, measurement.seed, event)))
+
+    def record_score(self, trial_id: int, score: "SharedScore", wall_s: float) -> None:
+        """Store what shared networks say of a candidate; refuse a score of networks other than those before."""
+        row = {
+            "trial_id": trial_id,
+            "study_id": self.study_id,
+            "network": score.network,
+            "accuracy": score.accuracy,
+            "loss": score.loss,
+            "wall_s": wall_s,
+            "worker_id": self.worker_id,
+            "finished_at": time.time(),
+        }
+        ours = tables.scores.c
+        with self._engine.begin() as connection:
+            self._require(connection, trial_id)
+            first = sa.select(ours.network).where(ours.study_id == self.study_id).limit(1)
+            if (network := connection.scalar(first)) not in (None, score.network):
+                raise UserError(
+                    f"candidates are ranked by the shared networks {network}, this worker has {score.network}: "
+                    "share one checkpoint folder (FUSION_NAS_CHECKPOINTS), or give the study a new name"
+                )
+            connection.execute(sa.delete(tables.scores).where(ours.trial_id == trial_id))
+            connection.execute(sa.insert(tables.scores).values(row))
 
     def fail(self, trial_id: int, reason: str) -> None:
         """Store why a trial failed."""

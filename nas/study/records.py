@@ -134,6 +134,35 @@ class Study:
         """The name as a file or folder may have it."""
         return file_name(self.name)
 
+    def candidates(self) -> "Study | None":
+        """The study of cheap scores whose best this one trains; None where every candidate is trained."""
+        query = sa.select(tables.studies).where(tables.studies.c.candidates_of == self.study_id)
+        with explained(self.url), self._engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+        return Study(self._engine, self.url, dict(row)) if row else None
+
+    def ranking(self) -> list[Architecture]:
+        """What was scored in full, best first; of equals the one that was drawn first."""
+        ours, values = tables.trials.c, tables.optuna_values.c
+        number = tables.optuna_trials.c.number
+        query = (
+            sa.select(tables.architectures.c.content)
+            .join(tables.trials, ours.digest == tables.architectures.c.digest)
+            .join(tables.optuna_trials, tables.optuna_trials.c.trial_id == ours.trial_id)
+            .join(tables.optuna_values, values.trial_id == ours.trial_id)
+            .where(ours.study_id == self.study_id, _state() == "COMPLETE")
+            .order_by(values.value.desc(), number)
+        )
+        with explained(self.url), self._engine.connect() as connection:
+            return [Architecture.from_dict(content) for content in connection.scalars(query)]
+
+    def num_ended(self) -> int:
+        """Trials that came to an end, without reading them all."""
+        ended = ("COMPLETE", "PRUNED", "FAIL")
+        query = sa.select(sa.func.count()).where(tables.optuna_trials.c.study_id == self.study_id, _state().in_(ended))
+        with explained(self.url), self._engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
+
     @property
     def target(self) -> int:
         """Trials that the study is to have in the end."""
@@ -197,6 +226,11 @@ def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, f
     centre = (score + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(score * (1 - score) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return centre - half, centre + half
+
+
+def _state() -> sa.ColumnElement[str]:
+    """An Optuna trial's state as text: an enumeration in PostgreSQL."""
+    return sa.cast(tables.optuna_trials.c.state, sa.String)
 
 
 def _trials_query(study_id: int) -> sa.Select[Any]:
@@ -287,10 +321,11 @@ def _moment(value: datetime | str | None) -> datetime | None:
 
 
 def study_names(url: str) -> list[str]:
-    """The names of all fusion-nas studies in a database."""
-    engine = open_engine(url)
+    """The names of all fusion-nas studies in a database, without those that only score candidates."""
+    engine, ours = open_engine(url), tables.studies.c
+    query = sa.select(ours.name).where(ours.candidates_of.is_(None)).order_by(ours.study_id)
     with explained(url), engine.connect() as connection:
-        return list(connection.scalars(sa.select(tables.studies.c.name).order_by(tables.studies.c.study_id)))
+        return list(connection.scalars(query))
 
 
 def open_study(url: str, name: str) -> Study:

@@ -159,8 +159,9 @@ def recover(study: Study) -> Recovery:
     storage = open_storage(study.url)
     try:
         with explained(study.url):
-            dead = tuple(worker.worker_id for worker in dead_workers(storage, study.study_id))
-            count = sweep(storage, study.study_id)
+            ids = [part.study_id for part in (study, study.candidates()) if part]
+            dead = tuple(worker.worker_id for number in ids for worker in dead_workers(storage, number))
+            count = sum(sweep(storage, number) for number in ids)
             integrity, skew = _check_database(storage)
             checkpoints = CheckpointFolder(study)
             removed = checkpoints.remove_done(storage.get_all_trials(study.study_id, deepcopy=False))

@@ -59,12 +59,23 @@ def suggest(trial: "Trial", space: SearchSpace) -> Architecture:
 class FusionSampler(BaseSampler):
     """Draws whole candidates from an Optuna sampler until one is found that no other trial owns."""
 
-    def __init__(self, space: SearchSpace, name: str, seed: int, *, claim: Claim, owned: Owned) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        name: str,
+        seed: int,
+        *,
+        claim: Claim,
+        owned: Owned,
+        finalists: Sequence[Architecture] = (),
+    ) -> None:
+        """``finalists`` are taken first, in their order: candidates that a cheap score found to be good."""
         self._space = space
         self._name = name
         self._seed = seed
         self._claim = claim
         self._owned = owned
+        self._finalists = finalists
         self._distributions: dict[str, BaseDistribution] = dict(distributions(space))
         self._joint = {name: self._distributions[name] for name in space.joint_choices()}
         self._inner: BaseSampler = make_sampler(name, seed)
@@ -83,6 +94,9 @@ class FusionSampler(BaseSampler):
         """The choices of one candidate that this trial now owns, or owns since an attempt that was broken off."""
         if (architecture := self._owned(trial._trial_id)) is not None:
             return self._encoded(architecture)
+        for architecture in self._finalists:
+            if self._claim(trial._trial_id, architecture):
+                return self._encoded(architecture)
         for _ in range(SAMPLER_DRAWS):
             params, architecture = self._draw(study, trial)
             if self._claim(trial._trial_id, architecture):

@@ -180,11 +180,26 @@ def _check_schema(engine: sa.Engine, url: str) -> None:
         if not sa.inspect(connection).has_table(tables.schema.name):
             raise StorageError(f"{redact(url)}: holds no fusion-nas study; `nas search` creates one")
         version = connection.scalar(sa.select(sa.func.max(tables.schema.c.version)))
-    if version != tables.SCHEMA_VERSION:
+    if version == tables.SCHEMA_VERSION:
+        return
+    if version is None or version > tables.SCHEMA_VERSION:
         raise StorageError(
             f"{redact(url)}: database schema {version}, this version reads {tables.SCHEMA_VERSION}; "
             "use the version of fusion-nas that wrote it"
         )
+    with exclusive(url):
+        _upgrade(engine)
+
+
+def _upgrade(engine: sa.Engine) -> None:
+    """Bring an older database to the present schema, in one transaction."""
+    with engine.begin() as connection:
+        version = connection.scalar(sa.select(sa.func.max(tables.schema.c.version)))
+        if version == tables.SCHEMA_VERSION:  # another process was faster
+            return
+        tables.metadata.create_all(connection)
+        connection.execute(sa.text("ALTER TABLE nas_studies ADD COLUMN candidates_of INTEGER"))
+        connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
 def open_storage(url: str, *, create: bool = False) -> "RDBStorage":

@@ -7,7 +7,7 @@ The columns of Optuna's tables that reading commands need are named here too, so
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = sa.MetaData()
 
@@ -25,7 +25,9 @@ studies = sa.Table(
     sa.Column("space", sa.JSON, nullable=False),
     sa.Column("data", sa.JSON, nullable=False),
     sa.Column("provenance", sa.JSON, nullable=False),
+    sa.Column("candidates_of", sa.Integer),  # since version 2
 )
+"""A study whose trials are cheap scores names the one that trains the best of them."""
 
 architectures = sa.Table(
     "nas_architectures",
@@ -91,6 +93,28 @@ measurements = sa.Table(
     sa.UniqueConstraint("study_id", "digest", "seed", "budget"),
 )
 
+scores = sa.Table(
+    "nas_scores",
+    metadata,
+    sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("network", sa.String(16), nullable=False),
+    sa.Column("accuracy", sa.Float, nullable=False),
+    sa.Column("loss", sa.Float, nullable=False),
+    sa.Column("wall_s", sa.Float, nullable=False),
+    sa.Column("worker_id", sa.String(64), nullable=False),
+    sa.Column("finished_at", sa.Float, nullable=False),
+)
+"""What shared networks (their digest) say of a candidate: good for ranking, and never a measurement."""
+
+calibrations = sa.Table(
+    "nas_calibrations",
+    metadata,
+    sa.Column("task", sa.String(16), primary_key=True),
+    sa.Column("run", sa.String(128), primary_key=True),
+    sa.Column("result", sa.JSON, nullable=False),
+)
+
 epochs = sa.Table(
     "nas_epochs",
     metadata,
@@ -125,6 +149,7 @@ events = sa.Table(
 )
 
 optuna_studies = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
+optuna_values = sa.table("trial_values", sa.column("trial_id", sa.Integer), sa.column("value", sa.Float))
 optuna_trials = sa.table(
     "trials",
     sa.column("trial_id", sa.Integer),

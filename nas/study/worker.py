@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import optuna
@@ -59,6 +60,7 @@ class Worker:
         stop: StopFlag,
         worker_id: str | None = None,
     ) -> None:
+        candidates = study.candidates()
         self.url = study.url
         self.measure = measure
         self.stop = stop
@@ -71,7 +73,12 @@ class Worker:
             study_name=study.name,
             storage=self.storage,
             sampler=FusionSampler(
-                self.space, self.config.sampler, self.config.seed, claim=self._claim, owned=self.ledger.owned
+                self.space,
+                self.config.sampler,
+                self.config.seed,
+                claim=self._claim,
+                owned=self.ledger.owned,
+                finalists=candidates.ranking() if candidates else (),
             ),
             pruner=make_pruner(self.config.pruner, self.config.training.epochs),
         )
@@ -80,7 +87,8 @@ class Worker:
     def run(self, max_trials: int | None = None) -> int:
         """Work until nothing is left, ``max_trials`` are done or the stop flag is set; returns trials done."""
         done = 0
-        with explained(self.url):
+        with ExitStack() as end, explained(self.url):
+            end.callback(close_storage, self.storage)
             self.ledger.join(self.measure.device)
             with _Heartbeat(self.ledger):
                 while (max_trials is None or done < max_trials) and not self.stop():
@@ -92,7 +100,6 @@ class Worker:
                     except Exception as error:  # only a lost connection is survived, see below
                         self._survive(error)
             self.ledger.leave()
-        close_storage(self.storage)
         return done
 
     def _survive(self, error: Exception) -> None:

@@ -4,6 +4,8 @@ from scipy import stats
 
 from nas.estimate.ranking import Estimate, against_rest, bootstrapped, judge, ranks, regret, spearman, spread
 
+BRIEF = {"by": "brief", "epochs": 2}
+
 
 def planted(random: np.random.Generator, num: int = 40, seeds: int = 3, noise: float = 0.7):
     """Qualities (A,) of variance 1 and full trainings (A, S) that show them through seed noise."""
@@ -76,7 +78,7 @@ def test_estimators_of_known_correlation_are_ranked_rightly() -> None:
     for _ in range(40):
         quality, truth = planted(random)
         estimates = [
-            Estimate(name=f"r{rho}", scores=correlated(quality, rho, random), cost_s=cost)
+            Estimate(name=f"r{rho}", scores=correlated(quality, rho, random), cost_s=cost, settings=BRIEF)
             for rho, cost in ((0.1, 1.0), (0.5, 2.0), (0.95, 3.0))
         ]
         found = {f.name: f.correlation.value for f in judge(truth, 100.0, estimates).fidelities}
@@ -89,13 +91,14 @@ def test_the_cheapest_of_equally_good_scores_is_chosen() -> None:
     quality, truth = planted(random, num=60, noise=0.5)
     good = correlated(quality, 0.95, random)
     estimates = [
-        Estimate(name="dear", scores=good, cost_s=50.0),
-        Estimate(name="cheap", scores=good, cost_s=5.0),
-        Estimate(name="noise", scores=random.standard_normal(60), cost_s=1.0),
-        Estimate(name="beyond", scores=truth.mean(1), cost_s=100.0),
+        Estimate(name="dear", scores=good, cost_s=50.0, settings=BRIEF),
+        Estimate(name="cheap", scores=good, cost_s=5.0, settings=BRIEF),
+        Estimate(name="noise", scores=random.standard_normal(60), cost_s=1.0, settings=BRIEF),
+        Estimate(name="beyond", scores=truth.mean(1), cost_s=100.0, settings=BRIEF),
+        Estimate(name="for comparison", scores=truth.mean(1), cost_s=2.0),
     ]
     found = judge(truth, 100.0, estimates)
-    assert found.choice == "cheap"
+    assert (found.choice, found.settings) == ("cheap", BRIEF)
     assert found.advice.startswith("use cheap: it ranks as well as a full run")
     assert "at 5 % of the cost" in found.advice
 
@@ -103,7 +106,7 @@ def test_the_cheapest_of_equally_good_scores_is_chosen() -> None:
 def test_differing_architectures_and_no_score_that_ranks_them() -> None:
     random = np.random.default_rng(7)
     _, truth = planted(random)
-    found = judge(truth, 100.0, [Estimate(name="noise", scores=np.ones(40), cost_s=1.0)])
+    found = judge(truth, 100.0, [Estimate(name="noise", scores=np.ones(40), cost_s=1.0, settings=BRIEF)])
     assert (found.choice, found.advice.split(":")[0]) == (None, "no cheap score can be trusted here")
 
 
@@ -127,6 +130,6 @@ def test_noise_with_a_network_that_broke_once_is_still_noise() -> None:
 def test_the_advice_on_noise_says_that_a_search_is_not_worth_it() -> None:
     random = np.random.default_rng(10)
     truth = random.standard_normal((24, 3))
-    found = judge(truth, 10.0, [Estimate(name="any", scores=truth.mean(1), cost_s=1.0)])
+    found = judge(truth, 10.0, [Estimate(name="any", scores=truth.mean(1), cost_s=1.0, settings=BRIEF)])
     assert found.choice is None
     assert found.advice.endswith("a search is not worth its cost")

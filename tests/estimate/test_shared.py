@@ -12,18 +12,17 @@ from torch import nn
 from nas.architecture import Architecture, Backbone, NormName
 from nas.errors import UserError
 from nas.estimate.brief import brief_config
-from nas.estimate.config import SharedConfig
+from nas.estimate.config import EstimateConfig
 from nas.estimate.shared import (
     SharedNetwork,
     SharedScore,
     SharedScorer,
-    check_one_network,
     fair_paths,
-    finalists,
     mean_score,
     shared_digest,
     train_ensemble,
     train_shared,
+    weights_digest,
 )
 from nas.fusion.models import build_model
 from nas.measurement import EpochRecord, Interrupted
@@ -187,6 +186,32 @@ def test_a_score_depends_on_the_architecture_alone(
     assert all(torch.equal(weights[key], trained.network.state_dict()[key]) for key in weights)
 
 
+def test_what_is_kept_of_the_first_stages_changes_no_score(
+    space: SearchSpace, data: DataSource, training: TrainingConfig
+) -> None:
+    trained = train_shared(space, "batch", data, training, seed=0)
+    random = np.random.default_rng(0)
+    architectures = [space.sample(random) for _ in range(12)]
+    kept, cramped, alone = (
+        [scorer.score(a) for a in order]
+        for scorer, order in (
+            (SharedScorer(trained, data, norm_images=64), architectures),
+            (SharedScorer(trained, data, norm_images=64, cache_bytes=2_000_000), architectures),
+            (SharedScorer(trained, data, norm_images=64, cache_bytes=0), architectures[::-1]),
+        )
+    )
+    assert kept == cramped == alone[::-1]
+    assert len({score.loss for score in kept}) > 8
+
+
+def test_a_digest_tells_weights_apart_by_a_bit(space: SearchSpace, data: DataSource, training: TrainingConfig) -> None:
+    network = train_shared(space, "batch", data, training, seed=0).network
+    before = weights_digest(network)
+    with torch.no_grad():
+        network.network.fc.bias[0] = torch.nextafter(network.network.fc.bias[0], torch.tensor(9.0))
+    assert weights_digest(network) != before
+
+
 def test_norms_are_estimated_as_the_mean_over_the_stream(
     space: SearchSpace, data: DataSource, training: TrainingConfig
 ) -> None:
@@ -200,12 +225,9 @@ def test_norms_are_estimated_as_the_mean_over_the_stream(
     torch.testing.assert_close(network.bn1.running_mean, means.mean(0))
 
 
-def test_scores_of_two_networks_never_stand_in_one_ranking() -> None:
+def test_the_mean_of_two_scores_has_the_digest_of_both() -> None:
     one = SharedScore(network="a", accuracy=0.5, loss=1.0)
     two = SharedScore(network="b", accuracy=0.7, loss=2.0)
-    check_one_network([one, one], "study s")
-    with pytest.raises(UserError, match="study s: expected scores of one shared network, got those of a, b"):
-        check_one_network([one, two], "study s")
     mean = mean_score([one, two])
     assert (mean.accuracy, mean.loss) == pytest.approx((0.6, 1.5))
     assert mean.network == mean_score([two, one]).network
@@ -229,7 +251,7 @@ def test_an_ensemble_is_trained_once_and_scores_by_the_mean(
     data: DataSource, training: TrainingConfig, tmp_path: Path
 ) -> None:
     space = dataclasses.replace(SearchSpace.load("patterns").on(in_chans=1), norm=("batch", "group"))
-    config = SharedConfig(epochs=1, networks=2, norm_images=64)
+    config = EstimateConfig(epochs=1, networks=2, norm_images=64)
     epochs: list[EpochRecord] = []
     first, again = (
         train_ensemble(space, data, training, config, seed=5, folder=tmp_path, on_epoch=epochs.append) for _ in range(2)
@@ -250,7 +272,7 @@ def test_an_ensemble_is_trained_once_and_scores_by_the_mean(
 def test_a_network_that_another_process_trains_is_waited_for(
     space: SearchSpace, data: DataSource, training: TrainingConfig, tmp_path: Path
 ) -> None:
-    config = SharedConfig(epochs=1, networks=1)
+    config = EstimateConfig(epochs=1, networks=1)
     digest = shared_digest(space, "batch", data.fingerprint, brief_config(training, 1), 0)
     asked: list[int] = []
     with FileLock(tmp_path / f"shared-{digest}.lock"), pytest.raises(Interrupted):
@@ -264,15 +286,3 @@ def test_a_network_that_another_process_trains_is_waited_for(
             should_stop=lambda: len(asked) > 1 or bool(asked.append(1)),
         )
     assert not list(tmp_path.glob("*.ckpt"))
-
-
-def test_finalists_are_the_best_by_the_measure(space: SearchSpace) -> None:
-    names = ("plain", "se-everywhere", "se-post")
-    a, b, c = (landmark_in(space, name) for name in names)
-    values = {a: (0.9, 2.0), b: (0.8, 1.0), c: (0.7, 3.0)}
-    scores = {k: SharedScore(network="n", accuracy=x, loss=y) for k, (x, y) in values.items()}
-    assert finalists(scores, 2, measure="loss", source="study s") == (b, a)
-    assert finalists(scores, 2, measure="accuracy", source="study s") == (a, b)
-    scores[c] = dataclasses.replace(scores[c], network="m")
-    with pytest.raises(UserError, match="study s: expected scores of one shared network, got those of m, n"):
-        finalists(scores, 2, measure="loss", source="study s")

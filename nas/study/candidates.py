@@ -1,0 +1,61 @@
+"""The first part of a study with a cheap estimator: scoring candidates, so that only the best are trained."""
+
+import time
+
+from optuna.trial import Trial
+
+from nas.architecture import Architecture
+from nas.estimate.shared import SharedEnsemble, train_ensemble
+from nas.space.space import SearchSpace
+from nas.study.checkpoints import checkpoint_root
+from nas.study.objective import Training
+from nas.study.records import Study
+from nas.study.worker import StopFlag, Worker
+
+POLL_S = 0.5
+
+
+def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker_id: str) -> None:
+    """Work on the candidates of a study until all are scored, by this worker and the others.
+
+    Args:
+        study: of the candidates (`Study.candidates`).
+        training: measures what ``study`` asks for.
+    """
+    ensemble: SharedEnsemble | None = None
+    while not stop() and study.num_ended() < study.target:
+        if training.config.estimate.by == "shared":
+            ensemble = ensemble or _ensemble(study, training, stop)
+            ScoringWorker(study, training, ensemble, stop=stop, worker_id=worker_id).run()
+        else:
+            Worker(study, training, stop=stop, worker_id=worker_id).run()
+        if study.num_ended() < study.target and not stop():  # others hold the rest, or died with it
+            time.sleep(POLL_S)
+
+
+def _ensemble(study: Study, training: Training, stop: StopFlag) -> SharedEnsemble:
+    return train_ensemble(
+        SearchSpace.from_dict(study.space),
+        training.data,
+        training.training,
+        training.config.estimate,
+        seed=training.config.seed,
+        folder=checkpoint_root(study.url) / "shared",
+        should_stop=stop,
+    )
+
+
+class ScoringWorker(Worker):
+    """Scores candidates on shared weights instead of training them."""
+
+    def __init__(
+        self, study: Study, training: Training, ensemble: SharedEnsemble, *, stop: StopFlag, worker_id: str
+    ) -> None:
+        super().__init__(study, training, stop=stop, worker_id=worker_id)
+        self.ensemble = ensemble
+
+    def _measure(self, trial: Trial, architecture: Architecture) -> None:
+        started = time.perf_counter()
+        score = self.ensemble.score(architecture)
+        self.ledger.record_score(trial._trial_id, score, time.perf_counter() - started)
+        self.study.tell(trial, score.value(self.config.estimate.measure))

@@ -1,0 +1,74 @@
+"""Studies that score candidates cheaply and train the best of them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas.estimate.calibrate import Runner
+from nas.study.records import Study, open_study
+
+from .conftest import write_study
+
+Nas = Callable[..., tuple[int, str, str]]
+SMALLEST = {"architectures": 8, "seeds": 2, "brief_epochs": [1], "fractions": [], "shared_epochs": [1], "networks": 1}
+
+
+def candidates_of(url: str) -> Study:
+    found = open_study(url, "tiny").candidates()
+    assert found is not None
+    return found
+
+
+def test_finalists_of_a_shared_network_are_trained_and_exported(nas: Nas, tmp_path: Path) -> None:
+    estimate = {"by": "shared", "candidates": 12, "networks": 2, "norm_images": 64}
+    file, url = write_study(tmp_path, estimate=estimate, trials=5), f"sqlite:///{tmp_path / 'nas.db'}"
+    code, out, err = nas("search", file, "--storage", url)
+    assert (code, "5 of 5 trials" in out) == (0, True), err
+    assert "12 of 12 candidates scored by the mean of 2 shared networks (1 epochs); the best of them are trained" in out
+    ranking = [a.digest for a in candidates_of(url).ranking()]
+    trained = open_study(url, "tiny").trials()
+    landmarks = {t.digest for t in trained[:3]}
+    assert [t.digest for t in trained[3:]] == [digest for digest in ranking if digest not in landmarks][:2]
+
+    code, _, err = nas("export", "tiny", "--trial", 3, "-o", tmp_path / "a.yaml", "--storage", url)
+    assert code == 0, err
+    assert (
+        yaml.safe_load((tmp_path / "a.yaml").read_text())["provenance"]["val_accuracy"]
+        == trained[3].epochs[-1].val_accuracy
+    )
+
+    status = json.loads(nas("status", "tiny", "--storage", url, "--json")[1])
+    assert status["candidates"] == {"by": "shared", "ended": 12, "target": 12, "epochs": 1, "networks": 2}
+    code, out, err = nas("resume", "tiny", "--trials", 1, "--storage", url)
+    assert (code, "6 of 6 trials" in out) == (0, True), err
+    assert open_study(url, "tiny").trials()[5].digest == [d for d in ranking if d not in landmarks][2]
+
+
+def test_a_search_begins_with_its_calibration_and_goes_on_with_it(
+    nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_study(tmp_path, estimate={"by": "auto", "candidates": 9}, calibrate=SMALLEST, trials=3)
+    url = f"sqlite:///{tmp_path / 'nas.db'}"
+    do = Runner.do
+
+    def stops(self: Runner, run: object) -> object:
+        if not getattr(run, "digest", ""):
+            return do(self, run)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "do", stops)
+        code, out, err = nas("search", file, "--storage", url)
+    assert (code, out) == (130, "")
+    assert "the same command goes on from here" in err
+    code, out, err = nas("search", file, "--storage", url)
+    assert (code, "3 of 3 trials" in out) == (0, True), err
+    assert "calibrating 'tiny': 8 architectures × 2 seeds" in err
+    assert "\n1/" in err, "the run before Ctrl-C was kept"
+    calibration = open_study(url, "tiny").provenance["calibration"]
+    assert calibration["advice"] in err
+    assert (open_study(url, "tiny").candidates() is None) == (calibration["settings"]["by"] == "full")
+    assert "calibrating" not in nas("search", file, "--storage", url)[2], "a stored study has its estimator"

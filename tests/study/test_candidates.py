@@ -1,0 +1,198 @@
+"""Cheap scores beside the study that trains the best of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from nas.architecture import Architecture
+from nas.errors import UserError
+from nas.estimate.config import EstimateConfig
+from nas.estimate.ranking import Calibration, Correlation, Fidelity, Spread
+from nas.estimate.shared import SharedScore
+from nas.measurement import EpochRecord, Measurement, Outcome
+from nas.report.summary import summarise, summary_text
+from nas.space.landmarks import LANDMARKS
+from nas.study import tables
+from nas.study.calibrations import CalibrationTable
+from nas.study.candidates import ScoringWorker
+from nas.study.config import StudyConfig
+from nas.study.launch import create_study, stored_study
+from nas.study.ledger import Ledger
+from nas.study.records import Study, open_study, study_names
+from nas.study.storage import close_storage, open_engine, open_storage
+from nas.study.worker import StopFlag, Worker
+
+from .conftest import SUMMARY
+
+CANDIDATES = 15
+
+
+@pytest.fixture
+def config() -> StudyConfig:
+    estimate = EstimateConfig(by="shared", candidates=CANDIDATES)
+    return StudyConfig(name="s", space="patterns", trials=len(LANDMARKS) + 4, estimate=estimate)
+
+
+def quality(architecture: Architecture) -> float:
+    return int(architecture.digest[:6], 16) / 16**6
+
+
+@dataclass
+class Ensemble:
+    digest: str = "networks"
+
+    def score(self, architecture: Architecture) -> SharedScore:
+        return SharedScore(network=self.digest, accuracy=quality(architecture), loss=1.0)
+
+
+class Trained:
+    """The better of two candidates by their cheap score is the worse one here."""
+
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(
+        self,
+        architecture: Architecture,
+        *,
+        on_epoch: Callable[[EpochRecord], str | None],
+        should_stop: Callable[[], bool],
+        checkpoint: Path,
+    ) -> Measurement:
+        self.asked.append(architecture.digest)
+        score = (1 - quality(architecture)) / 2
+        return Measurement(outcome=Outcome.COMPLETE, score=score, seed=0, budget=5, num_params=1, macs=1, wall_s=0.1)
+
+
+def candidates_of(study: Study) -> Study:
+    found = study.candidates()
+    assert found is not None
+    return found
+
+
+def scored(study: Study, ensemble: Ensemble | None = None) -> int:
+    candidates = candidates_of(study)
+    return ScoringWorker(candidates, Trained(), ensemble or Ensemble(), stop=StopFlag(), worker_id="w").run()
+
+
+def test_the_best_candidates_are_trained_after_the_landmarks(stored: Study) -> None:
+    assert scored(stored) == CANDIDATES
+    ranking = candidates_of(stored).ranking()
+    assert len(ranking) == CANDIDATES == len({a.digest for a in ranking})
+    assert ranking == sorted(ranking, key=quality, reverse=True)
+    trained = Trained()
+    Worker(stored, trained, stop=StopFlag(), worker_id="w").run()
+    known = trained.asked[: len(LANDMARKS)]
+    assert trained.asked[len(LANDMARKS) :] == [a.digest for a in ranking if a.digest not in known][:4]
+
+
+def test_a_study_speaks_of_trained_scores_only(stored: Study) -> None:
+    scored(stored)
+    assert stored.best() is None
+    assert all(t.score is None for t in stored.trials())
+    Worker(stored, Trained(), stop=StopFlag(), worker_id="w").run()
+    best = stored.best()
+    assert best is not None
+    assert best.architecture is not None
+    assert best.score == (1 - quality(best.architecture)) / 2
+    text = summary_text(summarise(stored))
+    assert f"{CANDIDATES} of {CANDIDATES} candidates scored by the mean of 3 shared networks (5 epochs)" in text
+    assert study_names(stored.url) == ["s"]
+
+
+def test_scores_of_other_networks_are_refused(stored: Study) -> None:
+    storage = open_storage(stored.url)
+    candidates = candidates_of(stored)
+    ledger = Ledger(storage, candidates.study_id, "w")
+    for trial_id, score in ((1001, SharedScore(network="a", accuracy=0.5, loss=1)),):
+        ledger.lease(trial_id)
+        ledger.record_score(trial_id, score, 0.1)
+    with pytest.raises(UserError, match=r"ranked by the shared networks a, this worker has networks: share one"):
+        scored(stored)
+    close_storage(storage)
+    assert [t.state for t in candidates.trials()] == ["waiting"]
+
+
+def test_a_brief_study_trains_its_candidates_briefly(url: str) -> None:
+    config = StudyConfig(name="s", space="patterns", trials=8, estimate=EstimateConfig(by="brief", candidates=9))
+    candidates = candidates_of(create_study(config, "", url, lambda _: SUMMARY))
+    training = StudyConfig.parse(candidates.config, "").training
+    assert (training.epochs, training.warmup_epochs) == (2, pytest.approx(0.4))
+    Worker(candidates, Trained(), stop=StopFlag(), worker_id="w").run()
+    assert [quality(a) for a in candidates.ranking()] == sorted(quality(a) for a in candidates.ranking())
+
+
+def test_no_more_candidates_than_the_space_holds(url: str) -> None:
+    estimate = EstimateConfig(by="shared", candidates=10_000)
+    study = create_study(StudyConfig(name="s", space="patterns", estimate=estimate), "", url, lambda _: SUMMARY)
+    assert candidates_of(study).target == 625
+
+
+CHEAP = {"by": "shared", "epochs": 7, "networks": 2, "measure": "loss"}
+
+
+def calibration(settings: dict[str, object] | None) -> Calibration:
+    rho = Correlation(value=0.7, low=0.5, high=0.8)
+    fidelity = Fidelity(name="x", correlation=rho, rest=0.6, regret=0.1, cost_s=1.0, cost_share=0.1, settings=settings)
+    return Calibration(
+        num_architectures=8,
+        num_seeds=2,
+        spread=Spread(architectures=0.02, seeds=0.01, reliability=0.8, f_ratio=9.0, p_value=0.001),
+        ceiling=rho,
+        ceiling_regret=0.1,
+        full_s=10.0,
+        fidelities=(fidelity,),
+        choice="x" if settings else None,
+        advice="use x",
+    )
+
+
+def test_auto_does_what_the_calibration_found(config: StudyConfig, url: str) -> None:
+    config = config.model_copy(update={"estimate": EstimateConfig(by="auto", candidates=CANDIDATES)})
+    study = create_study(config, "", url, lambda _: SUMMARY, calibration(CHEAP))
+    estimate = candidates_of(study).config["estimate"]
+    assert {key: estimate[key] for key in CHEAP} == CHEAP
+    assert candidates_of(study).target == CANDIDATES
+    assert study.provenance["calibration"]["advice"] == "use x"
+
+
+def test_auto_trains_everything_where_nothing_cheap_was_chosen(config: StudyConfig, url: str) -> None:
+    config = config.model_copy(update={"estimate": EstimateConfig(by="auto")})
+    study = create_study(config, "", url, lambda _: SUMMARY, calibration(None))
+    assert study.candidates() is None
+
+
+def test_a_calibration_keeps_its_first_results(url: str) -> None:
+    table = CalibrationTable(url)
+    table.add("task", "a", {"accuracy": [0.5, 0.75]})
+    table.add("task", "a", {"accuracy": [0.1]})
+    table.add("other", "a", {})
+    assert CalibrationTable(url).results("task") == {"a": {"accuracy": [0.5, 0.75]}}
+    assert stored_study(url, "s") is None
+
+
+def test_a_database_of_version_1_is_upgraded(stored: Study) -> None:
+    """What version 1 did not have is taken away first."""
+    storage = open_storage(stored.url)
+    with storage.engine.begin() as connection:
+        connection.execute(sa.delete(tables.studies).where(tables.studies.c.candidates_of.is_not(None)))
+        for table in (tables.scores, tables.calibrations):
+            table.drop(connection)
+        connection.execute(sa.text("ALTER TABLE nas_studies DROP COLUMN candidates_of"))
+        connection.execute(sa.update(tables.schema).values(version=1))
+    close_storage(storage)
+    study = open_study(stored.url, "s")
+    assert study.candidates() is None
+    assert len(study.trials()) == len(LANDMARKS)
+    with open_engine(stored.url).connect() as connection:
+        assert sorted(connection.scalars(sa.select(tables.schema.c.version))) == [1, tables.SCHEMA_VERSION]
+
+
+def test_shared_networks_start_from_scratch() -> None:
+    with pytest.raises(UserError, match=r"shared networks start from scratch; leave training\.init_from out"):
+        StudyConfig.parse({"name": "s", "estimate": "shared", "training": {"init_from": "w.pt"}}, "f")
