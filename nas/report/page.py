@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from nas.report.effects import OPTIONS, Choice, Effect, effects
 from nas.report.figures import Figure, cost_figure, curves_figure, history_figure, traces_figure
 from nas.report.history import Spending, history, kind_of, spending, survivors
 from nas.report.instability import Instability, instability
-from nas.report.summary import duration_text
+from nas.report.summary import candidate_summary, duration_text
 from nas.study.records import Study, TrialRecord
 from nas.study.storage import redact
 
@@ -94,6 +94,7 @@ def provenance(study: Study) -> tuple[tuple[str, str], ...]:
         ("Search space", str(study.space.get("name") or config["space"])),
         ("Backbone", f"{config['backbone']['name']}, {config['backbone']['stem']} stem"),
         ("Seed", str(config["seed"])),
+        *_estimator(study),
         ("Created", datetime.fromtimestamp(study.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("Database", redact(study.url)),
         ("Machine", f"{study.provenance.get('platform', '?')}, {study.provenance.get('cpus', '?')} CPUs"),
@@ -101,6 +102,14 @@ def provenance(study: Study) -> tuple[tuple[str, str], ...]:
         ("Python", str(study.provenance.get("python", "?"))),
         ("Packages", ", ".join(f"{name} {number}" for name, number in packages.items() if number)),
     )
+
+
+def _estimator(study: Study) -> Iterator[tuple[str, str]]:
+    """What the calibration said, and how candidates were scored before the best were trained."""
+    if calibration := study.provenance.get("calibration"):
+        yield "Calibration", calibration["advice"]
+    if candidates := candidate_summary(study):
+        yield "Candidates", f"{candidates}; the best of them are trained"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,14 +97,18 @@ def summarise(study: Study) -> Summary:
         best=best_of(trials),
         plain=landmark_of(trials, "plain"),
         best_fused=best_of(tuple(t for t in trials if t.architecture and not t.architecture.is_plain)),
-        candidates=_candidate_summary(candidates) if candidates else None,
+        candidates=candidate_summary(study),
         num_workers=study.num_alive() + (candidates.num_alive() if candidates else 0),
         trials_per_minute=rate and 60 * rate,
         left_s=(target - ended) / rate if rate else None,
     )
 
 
-def _candidate_summary(candidates: Study) -> CandidateSummary:
+def candidate_summary(study: Study) -> CandidateSummary | None:
+    """How far the cheap scores of a study are; None where every candidate is trained."""
+    candidates = study.candidates()
+    if candidates is None:
+        return None
     estimate = candidates.config["estimate"]
     return CandidateSummary(
         by=estimate["by"],
