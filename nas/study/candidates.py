@@ -6,6 +6,7 @@ from optuna.trial import Trial
 
 from nas.architecture import Architecture
 from nas.estimate.shared import SharedEnsemble, train_ensemble
+from nas.measurement import Interrupted
 from nas.space.space import SearchSpace
 from nas.study.checkpoints import checkpoint_root
 from nas.study.objective import Training
@@ -16,7 +17,7 @@ POLL_S = 0.5
 
 
 def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker_id: str) -> None:
-    """Work on the candidates of a study until all are scored, by this worker and the others.
+    """Work on the candidates of a study until all are scored, by this worker and the others, or ``stop`` is set.
 
     Args:
         study: of the candidates (`Study.candidates`).
@@ -25,7 +26,10 @@ def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker
     ensemble: SharedEnsemble | None = None
     while not stop() and study.num_ended() < study.target:
         if training.config.estimate.by == "shared":
-            ensemble = ensemble or _ensemble(study, training, stop)
+            try:
+                ensemble = ensemble or _ensemble(study, training, stop)
+            except Interrupted:
+                return
             ScoringWorker(study, training, ensemble, stop=stop, worker_id=worker_id).run()
         else:
             Worker(study, training, stop=stop, worker_id=worker_id).run()

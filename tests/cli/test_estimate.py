@@ -47,6 +47,15 @@ def test_finalists_of_a_shared_network_are_trained_and_exported(nas: Nas, tmp_pa
     assert open_study(url, "tiny").trials()[5].digest == [d for d in ranking if d not in landmarks][2]
 
 
+def test_a_time_limit_ends_shared_networks_too(nas: Nas, tmp_path: Path) -> None:
+    estimate = {"by": "shared", "candidates": 12, "networks": 1}
+    file = write_study(tmp_path, estimate=estimate, training={"epochs": 500}, trials=5)
+    url = f"sqlite:///{tmp_path / 'nas.db'}"
+    code, out, err = nas("search", file, "--storage", url, "--timeout", "15s")
+    assert (code, "0 of 5 trials" in out) == (0, True), err
+    assert "stopped before the end, running trials wait again; go on with: nas resume tiny" in err
+
+
 def test_a_search_begins_with_its_calibration_and_goes_on_with_it(
     nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
