@@ -4,6 +4,7 @@ Results go to standard output, progress and errors to standard error. Exit codes
 2 the user's input was wrong (one line), 130 interrupted.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -75,6 +76,8 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Greek letters shows question marks
     try:
         result = app(args=given or ["--help"], standalone_mode=False)
     except NasError as error:

@@ -1,23 +1,28 @@
 """Running local workers with progress on standard error, and watching a study."""
 
+import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from nas.cli.options import INTERRUPTED
 from nas.errors import StorageError
-from nas.report.summary import Summary, counts_text, duration_text, summarise, summary_text
+from nas.report.live import screen
+from nas.report.summary import Summary, counts_text, pace_text, summarise, summary_text
 from nas.study.launch import LocalWorkers, absolute_url, sweep_study
 from nas.study.records import Study
 from nas.study.storage import DEFAULT_URL, RECONNECT_S, connection_lost, redact
 
 POLL_S = 0.5
-PLAIN_EVERY_S = 10.0
+POLL_REST = 20
+"""Rest after a look, in times of what the look took."""
+LINES_S = (10.0, 300.0)
+"""Least and greatest distance of two lines in a log; between them a twentieth of the time so far."""
 
 
 def say(text: str) -> None:
@@ -78,38 +83,76 @@ def _storage_hint(study: Study) -> str:
 
 
 def _follow(study: Study, workers: LocalWorkers) -> None:
-    """Show progress until all workers have ended; raises what a failed worker said, if work is left."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            done = _watch(study, workers, lambda summary: live.update(Text(progress_line(summary))))
-    else:
-        done = _watch(study, workers, _PlainLines())
-    if not done:
+    """Show progress until no worker runs, also none that replaced a killed one.
+
+    Raises what a failed worker said, if work is left.
+    """
+    with display(Console(stderr=True), transient=True) as show:
+        while True:
+            ended, began = not workers.num_running, time.monotonic()
+            summary = _poll(study, workers)
+            show([summary])
+            if ended and not workers.num_running:
+                break
+            _rest(began)
+    if not summary.done:
         workers.raise_failure()
 
 
-def _watch(study: Study, workers: LocalWorkers, show: Callable[[Summary], object]) -> bool:
-    """Poll until no worker runs, also none that replaced a killed one; whether the study is done."""
-    while True:
-        ended = not workers.num_running
-        summary = _poll(study, workers)
-        show(summary)
-        if ended and not workers.num_running:
-            return summary.done
-        time.sleep(POLL_S)
+def watch_status(studies: Sequence[Study]) -> int:
+    """Show studies until they are done; in a pipe also until nobody works on them."""
+    console = Console()
+    with display(console, transient=False) as show:
+        while True:
+            began = time.monotonic()
+            summaries = [_patient_summary(study) for study in studies]
+            show(summaries)
+            waiting = is_live(console) or any(summary.workers for summary in summaries)
+            if all(summary.done for summary in summaries) or not waiting:
+                break
+            _rest(began)
+    if not is_live(console):
+        console.file.write("\n\n".join(summary_text(summary) for summary in summaries) + "\n")
+    return 0
+
+
+def is_live(console: Console) -> bool:
+    """Whether the screen can be redrawn: a terminal with a person in front of it, no pipe and no CI log."""
+    return console.is_interactive and not os.environ.get("CI")
+
+
+@contextmanager
+def display(console: Console, *, transient: bool) -> Iterator[Callable[[Sequence[Summary]], None]]:
+    """What shows summaries: one screen that is redrawn, or plain lines now and then."""
+    if not is_live(console):
+        yield _PlainLines(console)
+        return
+    with Live(console=console, refresh_per_second=4, transient=transient) as live:
+        yield lambda summaries: live.update(screen(summaries, console.height))
 
 
 class _PlainLines:
-    """In a pipe or a log: one line now and then, when something has changed."""
+    """In a pipe or a log: a line for each study that has changed, at growing distances."""
 
-    def __init__(self) -> None:
-        self._last, self._shown_at = "", 0.0
+    def __init__(self, console: Console) -> None:
+        self._file = console.file
+        self._began = time.monotonic()
+        self._next_at = 0.0
+        self._last: list[str] = []
 
-    def __call__(self, summary: Summary) -> None:
-        if counts_text(summary) != self._last and time.monotonic() - self._shown_at >= PLAIN_EVERY_S:
-            self._last, self._shown_at = counts_text(summary), time.monotonic()
-            say(progress_line(summary))
+    def __call__(self, summaries: Sequence[Summary]) -> None:
+        now, counts = time.monotonic(), [counts_text(summary) for summary in summaries]
+        if counts == self._last or now < self._next_at:
+            return
+        self._last, self._next_at = counts, now + min(LINES_S[1], max(LINES_S[0], (now - self._began) / 20))
+        for summary in summaries:
+            name = f"{summary.name}: " if len(summaries) > 1 else ""
+            print(name + progress_line(summary), file=self._file, flush=True)
+
+
+def _rest(began: float) -> None:
+    """Sleep until the next look: reading a large study may take no more than a small part of a core."""
+    time.sleep(max(POLL_S, POLL_REST * (time.monotonic() - began)))
 
 
 def _poll(study: Study, workers: LocalWorkers) -> Summary:
@@ -131,17 +174,6 @@ def _patient_summary(study: Study) -> Summary:
             time.sleep(1.0)
 
 
-def _follow_plain(study: Study, workers: LocalWorkers) -> None:
-    """In a pipe or a log: one line now and then, when something has changed."""
-    last, shown_at = "", 0.0
-    while workers.num_running:
-        summary = _poll(study, workers)
-        if counts_text(summary) != last and time.monotonic() - shown_at >= PLAIN_EVERY_S:
-            last, shown_at = counts_text(summary), time.monotonic()
-            say(progress_line(summary))
-        time.sleep(POLL_S)
-
-
 def progress_line(summary: Summary) -> str:
     """State, best, plain, rate and time left in one line."""
     parts = [counts_text(summary)]
@@ -149,22 +181,6 @@ def progress_line(summary: Summary) -> str:
         parts.append(f"best {summary.best.score:.4f} (#{summary.best.number})")
     if summary.plain and summary.plain.score is not None:
         parts.append(f"plain {summary.plain.score:.4f}")
-    if summary.trials_per_minute and summary.left_s is not None:
-        parts.append(f"{summary.trials_per_minute:.1f} trials/min")
-        parts.append(f"{duration_text(summary.left_s)} left")
+    if pace := pace_text(summary):
+        parts.append(pace)
     return " · ".join(parts)
-
-
-def watch_status(studies: Sequence[Study]) -> int:
-    """Refresh the summaries until interrupted or done."""
-    console = Console()
-    if not console.is_terminal:
-        typer.echo("\n\n".join(summary_text(summarise(study)) for study in studies))
-        return 0
-    with Live(console=console, refresh_per_second=2) as live:
-        while True:
-            summaries = [summarise(study) for study in studies]
-            live.update(Text("\n\n".join(summary_text(summary) for summary in summaries)))
-            if all(summary.done for summary in summaries):
-                return 0
-            time.sleep(1.0)

@@ -6,19 +6,22 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import DEFAULT_URL, Json, Storage
+from nas.errors import UserError
 
 
 def status(
     study_name: Annotated[str | None, typer.Argument(metavar="STUDY", help="A study; without it all.")] = None,
     storage: Storage = DEFAULT_URL,
     as_json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh until interrupted.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until the study is done; Ctrl-C ends it.")] = False,
 ) -> int:
     """Trials by state and reason, the best so far beside the plain network, throughput, workers alive."""
     from nas.cli.progress import watch_status
     from nas.report.summary import summarise, summary_text
     from nas.study.records import open_study, study_names
 
+    if watch and as_json:
+        raise UserError("--watch: shows a screen or lines for people; ask with --json as often as needed instead")
     names = [study_name] if study_name is not None else study_names(storage)
     studies = [open_study(storage, name) for name in names]
     if watch:

@@ -5,9 +5,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.study.records import Study, TrialRecord, best_of, landmark_of, wilson_interval
+from nas.study.records import Study, TrialRecord, WorkerRecord, best_of, landmark_of, wilson_interval
 
 ENDED = ("complete", "pruned", "fail")
+RATE_TRIALS = 50
+"""Trials over which the throughput is taken."""
 NOTE = (
     "       (one seed each, intervals of the {count} validation images alone:\n"
     "       a candidate to confirm, not a proven difference)"
@@ -46,10 +48,13 @@ class Summary:
     """The best network that carries attention; the same as ``best`` unless that is the plain one."""
     candidates: CandidateSummary | None
     """None where every candidate is trained."""
-    num_workers: int
-    """Workers alive."""
+    running: tuple[TrialRecord, ...]
+    epochs: int
+    """Epochs of a full trial."""
+    workers: tuple[WorkerRecord, ...]
+    """Those that are alive, on the trials or on the candidates."""
     trials_per_minute: float | None
-    """Over the last trials that ended; None before two have."""
+    """Over the last trials that the living workers ended; None before there are any."""
     left_s: float | None
     """Time that the remaining trials will take at this rate."""
 
@@ -76,7 +81,8 @@ class Summary:
             "plain": self.plain.to_dict() if self.plain else None,
             "best_fused": self.best_fused.to_dict() if self.best_fused else None,
             "candidates": asdict(self.candidates) if self.candidates else None,
-            "workers_alive": self.num_workers,
+            "running": [record.to_dict() for record in self.running],
+            "workers_alive": len(self.workers),
             "trials_per_minute": self.trials_per_minute,
             "left_s": self.left_s,
         }
@@ -86,7 +92,10 @@ def summarise(study: Study) -> Summary:
     """Read a study and sum it up."""
     target, candidates = study.target, study.candidates()
     trials = tuple(t for t in study.trials() if t.number < target)
-    rate = _trials_per_s(trials, study.num_alive())
+    now = time.time()
+    alive = tuple(worker for worker in study.workers() if worker.alive(now))
+    scoring = tuple(worker for worker in candidates.workers() if worker.alive(now)) if candidates else ()
+    rate = _trials_per_s(trials, alive)
     ended = sum(t.state in ENDED for t in trials)
     return Summary(
         name=study.name,
@@ -98,7 +107,9 @@ def summarise(study: Study) -> Summary:
         plain=landmark_of(trials, "plain"),
         best_fused=best_of(tuple(t for t in trials if t.architecture and not t.architecture.is_plain)),
         candidates=candidate_summary(study),
-        num_workers=study.num_alive() + (candidates.num_alive() if candidates else 0),
+        running=tuple(t for t in trials if t.state == "running"),
+        epochs=study.config["training"]["epochs"],
+        workers=(*alive, *scoring),
         trials_per_minute=rate and 60 * rate,
         left_s=(target - ended) / rate if rate else None,
     )
@@ -119,30 +130,43 @@ def candidate_summary(study: Study) -> CandidateSummary | None:
     )
 
 
-def _trials_per_s(trials: tuple[TrialRecord, ...], num_workers: int) -> float | None:
-    """Rate of the running sitting: workers by the mean time of the trials that ended in the last ten minutes."""
-    now = time.time()
-    recent = [
-        (t.finished_at - t.started_at).total_seconds()
+def _trials_per_s(trials: tuple[TrialRecord, ...], workers: tuple[WorkerRecord, ...]) -> float | None:
+    """Workers by the mean time of the last trials that ended since the oldest of them began."""
+    since = min((worker.started_at for worker in workers), default=0.0)
+    ended = [
+        (t.finished_at, (t.finished_at - t.started_at).total_seconds())
         for t in trials
-        if t.state in ("complete", "pruned")
-        and t.started_at
-        and t.finished_at
-        and now - t.finished_at.timestamp() < 600  # noqa: PLR2004
+        if t.state in ("complete", "pruned") and t.started_at and t.finished_at and t.finished_at.timestamp() >= since
     ]
-    mean = sum(recent) / len(recent) if recent else 0.0
-    return num_workers / mean if num_workers and mean > 0 else None
+    recent = [seconds for _, seconds in sorted(ended)[-RATE_TRIALS:]]
+    total = sum(recent)
+    return len(workers) * len(recent) / total if workers and total > 0 else None
 
 
 def counts_text(summary: Summary) -> str:
     """The counts of a summary, in one line."""
     scoring = summary.candidates
     parts = [str(scoring)] if scoring and scoring.ended < scoring.target else []
-    parts.append(f"{summary.ended} of {summary.target} trials")
-    parts += [f"{summary.states[s]} {s}" for s in ("running", "complete", "pruned", "fail") if summary.states.get(s)]
+    return " · ".join(filter(None, (*parts, f"{summary.ended} of {summary.target} trials", states_text(summary))))
+
+
+def states_text(summary: Summary) -> str:
+    """Trials by state, and why some ended early."""
+    parts = [f"{summary.states[s]} {s}" for s in ("running", "complete", "pruned", "fail") if summary.states.get(s)]
     if summary.reasons:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.reasons.items()))
         parts[-1] += f" ({reasons})"
+    return " · ".join(parts)
+
+
+def pace_text(summary: Summary) -> str:
+    """Workers, throughput and time left, in one line; empty where nobody works."""
+    count = len(summary.workers)
+    if not count:
+        return ""
+    parts = [f"{count} worker{'s' if count > 1 else ''}"]
+    if summary.trials_per_minute and summary.left_s is not None:
+        parts += [f"{summary.trials_per_minute:.1f} trials/min", f"about {duration_text(summary.left_s)} left"]
     return " · ".join(parts)
 
 
@@ -176,8 +200,6 @@ def summary_text(summary: Summary) -> str:
         lines.extend(_trial_lines("plain", summary.plain, summary.num_val))
     if summary.best:
         lines.append(NOTE.format(count=summary.num_val))
-    if summary.num_workers:
-        rate = f", {summary.trials_per_minute:.1f} trials/min" if summary.trials_per_minute else ""
-        left = f", about {duration_text(summary.left_s)} left" if summary.left_s else ""
-        lines.append(f"{summary.num_workers} workers alive{rate}{left}")
+    if pace := pace_text(summary):
+        lines.append(pace)
     return "\n".join(lines)

@@ -26,6 +26,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
         (["search", "--help"], "STUDY.yaml"),
         (["--version"], "fusion-nas"),
         (["status", "--storage", "URL"], "study s: 0 of 50 trials"),
+        (["status", "s", "--watch", "--storage", "URL"], "0 of 50 trials"),
         (["trials", "s", "--storage", "URL"], "waiting"),
         (["spaces"], "patterns"),
         (["landmarks"], "se-everywhere"),
