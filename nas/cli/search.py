@@ -30,12 +30,14 @@ def search(
     from nas.cli.calibrate import measure
     from nas.cli.progress import say, work
     from nas.study.config import StudyConfig
-    from nas.study.launch import check_same, create_study, set_target, stored_study
+    from nas.study.launch import check_same, create_study, set_target, set_tracking, stored_study
+    from nas.training.tracking import check_tracker
 
     overrides = list(set_ or ())
     overrides += [f"seed={seed}"] if seed is not None else []
     overrides += [f"trials={trials}"] if trials is not None else []
     config, text = StudyConfig.load(study_file, overrides)
+    check_tracker(config.tracking)
     num_workers = worker_count(workers, config.workers)
     dealt = device_names(devices)
     limit = seconds(timeout) or config.timeout_s
@@ -55,6 +57,8 @@ def search(
         check_same(config, study)
         if trials is not None or config.trials > study.target:
             set_target(study, config.trials)
+        if config.tracking != study.config.get("tracking"):
+            set_tracking(study, config.tracking)
     return work(study, num_workers, dealt, limit)
 
 

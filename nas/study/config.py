@@ -13,9 +13,9 @@ from nas.estimate.brief import brief_config
 from nas.estimate.config import CalibrationConfig, EstimateConfig
 from nas.space.files import find_file
 from nas.space.landmarks import LANDMARKS
-from nas.training.config import DataConfig, GuardConfig, TrainingConfig
+from nas.training.config import DataConfig, GuardConfig, Tracker, TrainingConfig
 
-RUNTIME_KEYS = ("trials", "workers", "timeout_s")
+RUNTIME_KEYS = ("trials", "workers", "timeout_s", "tracking")
 """What may change when a stored study goes on; everything else decides what a score means."""
 CANDIDATES = "/candidates"
 """What the name of a study's cheap scores has behind the study's own."""
@@ -74,6 +74,8 @@ class StudyConfig(Document):
     """Local worker processes that `nas search` starts."""
     timeout_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which no new trial starts; running ones are put back."""
+    tracking: Tracker | None = None
+    """`tensorboard`, `mlflow` or `wandb`: each trial is a run there too; unset: nothing is written or sent."""
 
     @field_validator("landmarks")
     @classmethod

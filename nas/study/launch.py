@@ -20,7 +20,7 @@ from nas.estimate.config import EstimateConfig
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study import tables
-from nas.study.config import StudyConfig
+from nas.study.config import RUNTIME_KEYS, StudyConfig
 from nas.study.ledger import new_worker_id
 from nas.study.records import Study, open_study
 from nas.study.storage import (
@@ -90,9 +90,10 @@ def check_same(config: StudyConfig, study: Study) -> None:
         )
     if differences:
         shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")  # noqa: PLR2004
+        may = f"{', '.join(RUNTIME_KEYS[:-1])} and {RUNTIME_KEYS[-1]}"
         raise UserError(
             f"study {study.name!r} is stored with other settings: {shown}. "
-            "Only trials, workers and timeout_s may change; give the study a new name to start another"
+            f"Only {may} may change; give the study a new name to start another"
         )
 
 
@@ -204,6 +205,15 @@ def set_target(study: Study, target: int) -> int:
             sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(target=target)
         )
     return target
+
+
+def set_tracking(study: Study, tracker: str | None) -> None:
+    """Store which tracker the study's workers use from now on."""
+    config = {**study.config, "tracking": tracker}
+    with explained(study.url), open_engine(study.url).begin() as connection:
+        connection.execute(
+            sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(config=config)
+        )
 
 
 @dataclass

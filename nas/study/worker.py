@@ -26,6 +26,7 @@ from nas.study.records import Study
 from nas.study.recover import put_back, sweep
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
 from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
+from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
 HEARTBEAT_S = 5.0
 MAX_FAILURES_IN_A_ROW = 3
@@ -67,6 +68,7 @@ class Worker:
         self.config = StudyConfig.parse(study.config, f"study {study.name}")
         self.space = SearchSpace.from_dict(study.space)
         self.checkpoints = CheckpointFolder(study)
+        self.tracking = _tracking(study, self.config)
         self.storage = open_storage(study.url)
         self.ledger = Ledger(self.storage, study.study_id, worker_id or new_worker_id())
         self.study = optuna.load_study(
@@ -198,24 +200,27 @@ class Worker:
         seed, budget = self.config.seed, self.config.training.epochs
         result = self.ledger.measured(architecture.digest, seed, budget)
         if result is None:
-            measurement = self.measure(
-                architecture,
-                on_epoch=self._epoch_hook(trial),
-                should_stop=self.stop,
-                checkpoint=self.checkpoints.path(trial.number),
-            )
+            with self.tracking.run(trial.number, _parameters(trial, architecture)) as run:
+                measurement = self.measure(
+                    architecture,
+                    on_epoch=self._epoch_hook(trial, run),
+                    should_stop=self.stop,
+                    checkpoint=self.checkpoints.path(trial.number),
+                )
+                run.finish(measurement)
             self.ledger.finish(trial._trial_id, architecture.digest, measurement)
             result = (measurement.outcome, measurement.score)
         self._tell(trial, *result)
         self.checkpoints.remove_done(self.study.get_trials(deepcopy=False))
 
-    def _epoch_hook(self, trial: Trial) -> Callable[[EpochRecord], str | None]:
+    def _epoch_hook(self, trial: Trial, run: TrackedRun) -> Callable[[EpochRecord], str | None]:
         """Stores and reports each epoch; answers with the pruner's name where it wants to stop."""
         is_landmark = LANDMARK_ATTR in trial.user_attrs
         last = self.config.training.epochs - 1
 
         def on_epoch(epoch: EpochRecord) -> str | None:
             self.ledger.record_epoch(trial._trial_id, self.config.seed, epoch)
+            run.epoch(epoch)
             self.storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch + 1, epoch.val_accuracy)
             if is_landmark or epoch.epoch == last or not trial.should_prune():
                 return None
@@ -228,6 +233,19 @@ class Worker:
             self.study.tell(trial, score)
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
+
+
+def _tracking(study: Study, config: StudyConfig) -> Tracking:
+    """Where trials are tracked; `UserError` where this machine lacks the package."""
+    check_tracker(config.tracking)
+    return Tracking(tracker=config.tracking, study=study.name, folder=study.folder.parent / "tracking")
+
+
+def _parameters(trial: Trial, architecture: Architecture) -> dict[str, object]:
+    """What a tracker shows beside a trial's curves."""
+    stages = enumerate(architecture.canonical().stages, start=1)
+    found = {f"stage{number}.{key}": value for number, stage in stages for key, value in stage.to_dict().items()}
+    return {"digest": architecture.digest, "landmark": trial.user_attrs.get(LANDMARK_ATTR, ""), **found}
 
 
 class _Heartbeat:

@@ -11,6 +11,7 @@ from nas.training.signals import SIGNALS, Signal, Verdict
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["cosine", "constant"]
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 SCHEMES = ("torch", "hfds", "hfids", "tfds", "wds")
 """Prefixes of timm's create_dataset, beside folders."""
