@@ -1,4 +1,4 @@
-"""The documentation is up to date, complete and renders; its examples run."""
+"""The documentation is up to date, complete and renders."""
 
 import re
 import shlex
@@ -14,7 +14,6 @@ import yaml
 from nas.cli import app
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
-from tests.report.synthetic import synthetic
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -88,18 +87,8 @@ def test_yaml_blocks_are_files_that_load(page: Path, tmp_path: Path) -> None:
         if "extends" in content:
             (tmp_path / "space.yaml").write_text(block)
             assert SearchSpace.load(tmp_path / "space.yaml").size > 1
-        elif "name" in content:
-            assert StudyConfig.parse(content, page.name)
-
-
-def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "studies").mkdir()
-    synthetic("sqlite:///studies/nas.db", 10, name="digits-quickstart")
-    names: dict[str, object] = {}
-    for block in blocks(DOCS / "python-api.md", "python"):
-        exec(compile(block, "python-api.md", "exec"), names)
-    assert str(names["page"]).startswith("<!doctype html>")
+        else:  # a study file, or some keys of one
+            assert StudyConfig.parse({"name": "part", **content}, page.name)
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

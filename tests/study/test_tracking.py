@@ -105,8 +105,7 @@ def test_mlflow(tmp_path: Path) -> None:
     """In a process of its own: MLflow's use of SQLAlchemy warns, and warnings are errors here."""
     pytest.importorskip("mlflow")
     code = (
-        "import sys, pathlib; from tests.study.test_tracking import worked\n"
-        "worked(pathlib.Path(sys.argv[1]), 'mlflow')"
+        "import sys, pathlib; from tests.study.test_tracking import worked\nworked(pathlib.Path(sys.argv[1]), 'mlflow')"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True, env={"DO_NOT_TRACK": "1"})
     with sqlite3.connect(tmp_path / "tracking" / "mlflow.db") as database:
@@ -166,7 +165,7 @@ def test_a_tracker_that_fails_does_not_stop_the_search(
     monkeypatch.setattr("nas.training.tracking._MAKERS", {"tensorboard": lambda *_: FakeLogger(breaks=True)})
     study = worked(tmp_path, "tensorboard")
     assert [t.score for t in open_study(study.url, NAME).trials()[:2]] == [0.75, 0.75]
-    assert [r.message for r in caplog.records][0] == f"{NAME}/trial-0: tensorboard gave up: the server is away"
+    assert next(r.message for r in caplog.records) == f"{NAME}/trial-0: tensorboard gave up: the server is away"
 
 
 def test_without_the_package_one_line_says_how_to_install_it(

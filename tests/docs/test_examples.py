@@ -1,0 +1,120 @@
+"""Every command and every Python example of the documentation runs, page by page, as a reader would type them.
+
+Commands and their workers run in this process, so that torch is imported once. A block that cannot run here has
+a comment above it, ``<!-- not run: WHY -->``, with one of the reasons below.
+"""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nas.cli import main
+from nas.study.launch import LocalWorkers
+from nas.study.objective import Training
+from nas.study.records import open_study
+from nas.study.worker import StopFlag, Worker
+from tests.cli.test_init import write_images
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_RUN = {
+    "installs packages",
+    "takes hours",
+    "needs a cluster",
+    "needs a database server",
+    "needs a GPU",
+}
+SMALL = {
+    "search studies/quickstart.yaml": ["--trials=13", "--set=training.epochs=1", "--set=data.num_train=128"],
+    "search": ["--trials=2", "--workers=1", "--set=training.epochs=1"],
+    "resume": ["--trials=1", "--workers=1"],
+}
+"""What is added to a command so that it takes seconds; the longest beginning that fits counts."""
+BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>.*?) -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)^```", re.M | re.S)
+
+
+def blocks(page: Path) -> list[tuple[str | None, str, str]]:
+    """Why it is not run (None: it is), language and code of each example of a page."""
+    return [(m["why"], m["language"], m["code"]) for m in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def arguments(command: str) -> list[str]:
+    """A command of the documentation as arguments of `nas`, with a small budget."""
+    name, *words = shlex.split(command, comments=True)
+    assert name == "nas", f"{command}: only nas can be run; say above the block why it is not run"
+    assert not {"|", ">", ">>", "&", ";"} & set(words), f"{command}: no shell runs here"
+    text = " ".join(words)
+    longest = max((start for start in SMALL if text.startswith(start) and "--dry-run" not in words), default=None)
+    return [*words, *(SMALL[longest] if longest else [])]
+
+
+def run(page: Path, folder: Path) -> None:
+    """All examples of a page in order, in ``folder``."""
+    names: dict[str, object] = {}
+    for why, language, code in blocks(page):
+        if why is not None:
+            continue
+        if language == "python":
+            exec(compile(code, page.name, "exec"), names)
+            continue
+        for line in code.splitlines():
+            for command in filter(None, (part.strip() for part in line.split("#")[0].split("&&"))):
+                assert main(arguments(command)) == 0, f"{page.name}: {command}"
+
+
+class WorkersHere(LocalWorkers):
+    """Does the work of all worker processes at once."""
+
+    def __enter__(self) -> "WorkersHere":
+        study = open_study(self.url, self.name)
+        Worker(study, Training(study, device="cpu", threads=1), stop=StopFlag()).run()
+        return self
+
+
+def prepare(folder: Path) -> None:
+    """What the examples take for granted: the shipped studies, and a folder of images."""
+    shutil.copytree(ROOT / "studies", folder / "studies", ignore=shutil.ignore_patterns("*.db*"))
+    write_images(folder / "flowers", {"daisy": 24, "rose": 24, "tulip": 24})
+
+
+def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests) -> None:
+    """The quickstart first: the other pages go on from its study."""
+    first = ROOT / "docs" / "quickstart.md"
+    done = tmp_path / "quickstart"
+    monkeypatch.setattr("nas.cli.progress.LocalWorkers", WorkersHere)
+    prepare(done)
+    monkeypatch.chdir(done)
+    run(first, done)
+    for page in (page for page in PAGES if page != first):
+        with subtests.test(page=page.name):
+            folder = tmp_path / page.stem
+            shutil.copytree(done, folder)
+            monkeypatch.chdir(folder)
+            run(page, folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_not_run_has_a_known_reason(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert {why for why, *_ in blocks(page) if why} <= NOT_RUN
+    assert text.count("<!-- not run") == sum(why is not None for why, *_ in blocks(page)), "a comment above no block"
+    fences = set(re.findall(r"^```(\S*)$", text, re.M)) - {""}
+    assert fences <= {"sh", "python", "yaml", "text"}, "sh and python are run, yaml is read, text is neither"
+
+
+def test_a_mistake_in_a_page_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    for code, error in (
+        ("nas spaces --nonsense", "spaces --nonsense"),
+        ("rm -r x", "only nas"),
+        ("nas spaces > x", "shell"),
+    ):
+        page.write_text(f"```sh\n{code}\n```\n")
+        with pytest.raises(AssertionError, match=error):
+            run(page, tmp_path)
+    page.write_text("```sh\nnas spaces  # a comment && more\n```\n\n```python\nx = 1\n```\n")
+    run(page, tmp_path)
