@@ -17,7 +17,7 @@ from nas.documents import write_atomically
 from nas.errors import UserError
 from nas.report.answer import Answer, answer
 from nas.report.drawing import PATTERN_TITLES, StageDrawing, stage_drawings
-from nas.report.effects import OPTIONS, Choice, Effect, effects
+from nas.report.effects import OPTIONS, Choice, Effect, Importance, effects, importances
 from nas.report.figures import Figure, cost_figure, curves_figure, history_figure, traces_figure
 from nas.report.history import Spending, history, kind_of, spending, survivors
 from nas.report.instability import Instability, instability
@@ -40,12 +40,24 @@ class Report:
     spending: Spending
     survivors: tuple[tuple[int, int], ...]
     """Epochs, and how many trials finished them."""
+    importances: tuple[Importance, ...]
     effects: dict[Choice, tuple[Effect, ...]]
     instability: Instability
     figures: dict[str, Figure]
     provenance: tuple[tuple[str, str], ...]
     config_text: str
     """The study file as it was given."""
+
+
+SECTIONS = (
+    ("answer", "Answer"),
+    ("search", "Search"),
+    ("matters", "What matters"),
+    ("broke", "What broke"),
+    ("trials", "Trials"),
+    ("provenance", "Provenance"),
+)
+"""The page from top to bottom: each is a template in ``templates/sections`` and a link in the head."""
 
 
 def read_report(study: Study) -> Report:
@@ -69,6 +81,7 @@ def read_report(study: Study) -> Report:
         drawings=stage_drawings(found.best.architecture) if found.best and found.best.architecture else (),
         spending=spending(records),
         survivors=survivors(records),
+        importances=importances(records),
         effects={choice: effects(records, choice) for choice in choices},
         instability=broken,
         figures={name: figure for name, figure in figures.items() if figure["data"]},
@@ -175,6 +188,7 @@ def render(report: Report) -> str:
         style=Markup(_template_text("page.css")),  # noqa: S704 - our own file
         scripts=[Markup(text) for text in scripts],  # noqa: S704 - our own file and plotly's
         script_sources=" ".join(map(_csp_hash, scripts)),
+        sections=SECTIONS,
         axis_of=axis_of,
         kind_of=kind_of,
         pattern_titles=PATTERN_TITLES,

@@ -152,6 +152,24 @@ def test_the_command_can_be_copied(browser: Chrome, page: Path) -> None:
     assert button.text in ("Copied", "Selected")
 
 
+def test_print(browser: Chrome, page: Path) -> None:
+    """Dark readers print on white, all four stages side by side, without what can only be clicked."""
+    show(browser, page, scheme="dark", width=800)
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", **dark})
+    try:
+        shown = browser.execute_script(
+            "const style = (name) => getComputedStyle(document.querySelector(name));"
+            "return [style('body').backgroundColor, style('nav').display,"
+            "new Set([...document.querySelectorAll('.stages li')].map(li => li.offsetTop)).size]"
+        )
+        pdf = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", **dark})
+    assert shown == ["rgb(255, 255, 255)", "none", 1]
+    assert pdf.startswith("JVBERi0")  # %PDF-
+
+
 def test_markup_in_names_is_shown_as_text(browser: Chrome, tmp_path: Path) -> None:
     study = synthetic(f"sqlite:///{tmp_path / 'nas.db'}", 12, name=f"n{EVIL}", source=f"folder:/d{EVIL}")
     path = tmp_path / "report.html"

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from nas.architecture import StageFusion
-from nas.report.effects import effects, half_widths
+from nas.report.effects import effects, half_widths, importances
 
 from .synthetic import P1_SE, architecture, record
 
@@ -48,3 +48,43 @@ def test_means_by_stage_and_option() -> None:
     attention = {(e.stage, e.option) for e in effects(records, "attention")}
     assert attention == {(1, "none"), (1, "se"), (2, "none"), (2, "eca"), (3, "none"), (4, "none")}
     assert effects((), "pattern") == ()
+
+
+def test_importance_is_that_of_a_one_way_analysis() -> None:
+    random = np.random.default_rng(1)
+    groups = {
+        fusion: random.normal(mean, 1, size) for fusion, mean, size in ((None, 0, 7), (P1_SE, 2, 5), (P2_ECA, 0, 9))
+    }
+    trials = [
+        record(number, float(score), architecture=architecture(*([fusion] if fusion else [])))
+        for number, (fusion, score) in enumerate((f, s) for f, scores in groups.items() for s in scores)
+    ]
+    found = {(i.stage, i.choice): i for i in importances((*trials, record(99, 50.0, state="pruned")))}
+    test = stats.f_oneway(*groups.values())
+    count, between = 21, 2
+    expected = between * (test.statistic - 1) / (between * (test.statistic - 1) + count)
+    assert set(found) == {(1, "pattern"), (1, "attention")}  # the other stages never differ
+    assert found[1, "pattern"].share == pytest.approx(expected)
+    assert found[1, "pattern"].p_value == pytest.approx(test.pvalue)
+
+
+def test_what_does_nothing_explains_nothing_on_average() -> None:
+    random = np.random.default_rng(2)
+    shares, beyond = [], 0
+    for _ in range(200):
+        trials = [
+            record(n, s, architecture=architecture(*[P1_SE] * (n % 2))) for n, s in enumerate(random.normal(size=30))
+        ]
+        (pattern, _) = importances(trials)
+        shares.append(pattern.share)
+        beyond += pattern.p_value < 0.05
+    assert np.mean(shares) < 0.03
+    assert 2 <= beyond <= 20
+
+
+def test_importance_needs_more_trials_than_options_and_scores_that_differ() -> None:
+    two = [record(0, 0.9), record(1, 0.8, architecture=architecture(P1_SE))]
+    assert importances(two) == ()
+    assert importances([record(n, 0.9, architecture=architecture(*[P1_SE] * (n % 2))) for n in range(6)]) == ()
+    exact = [record(n, 0.75 - 0.25 * (n % 2), architecture=architecture(*[P1_SE] * (n % 2))) for n in range(6)]
+    assert [(i.share, i.p_value) for i in importances(exact)] == [(1.0, 0.0)] * 2
