@@ -70,7 +70,9 @@ def _head(summary: Summary) -> Table:
     row.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
     row.add_column(ratio=1)
     row.add_column(no_wrap=True)
-    bar = ProgressBar(total=max(1, summary.target), completed=summary.ended)
+    bar = ProgressBar(
+        total=max(1, summary.target), completed=summary.ended, complete_style="cyan", finished_style="green"
+    )
     row.add_row(Text(summary.name, "bold"), bar, f"{summary.ended} of {summary.target} trials")
     return row
 

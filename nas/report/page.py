@@ -103,6 +103,7 @@ def provenance(study: Study) -> tuple[tuple[str, str], ...]:
             "Image",
             f"{data['in_chans']} × {data['image_size']} × {data['image_size']}, {len(data['class_names'])} classes",
         ),
+        ("Classes", _classes(data["class_counts"])),
         ("Data fingerprint", str(data["fingerprint"])),
         ("Search space", str(study.space.get("name") or config["space"])),
         ("Backbone", f"{config['backbone']['name']}, {config['backbone']['stem']} stem"),
@@ -123,6 +124,12 @@ def _estimator(study: Study) -> Iterator[tuple[str, str]]:
         yield "Calibration", calibration["advice"]
     if candidates := candidate_summary(study):
         yield "Candidates", f"{candidates}; the best of them are trained"
+
+
+def _classes(counts: Sequence[int]) -> str:
+    """How even the classes are, and what a guess scores: a score is read against it."""
+    images = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+    return f"{images} training images each; always guessing the largest scores {max(counts) / sum(counts):.3f}"
 
 
 @dataclass(frozen=True, kw_only=True)

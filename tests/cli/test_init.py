@@ -31,7 +31,18 @@ def images(tmp_path: Path) -> Path:
     return write_images(tmp_path / "my images", {"none": 20, "one": 20, "two's": 10})
 
 
+def add_unusual(folder: Path) -> None:
+    """Images as cameras and scanners leave them: 16 bits a channel, CMYK, turned by EXIF data."""
+    deep = np.arange(400, dtype=np.uint16).reshape(20, 20) * 160
+    Image.fromarray(deep).save(folder / "deep.png")
+    Image.new("CMYK", (40, 30), (200, 20, 20, 0)).save(folder / "cmyk.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 60), (9, 9, 9)).save(folder / "turned.jpg", exif=exif)
+
+
 def test_what_it_writes_can_be_searched_unedited(nas: Nas, images: Path, tmp_path: Path) -> None:
+    add_unusual(images / "one")
     file, url = tmp_path / "study.yaml", f"sqlite:///{tmp_path / 'nas.db'}"
     code, out, err = nas("init", images, "-o", file, "--device", "cpu")
     assert code == 0, err
@@ -107,12 +118,7 @@ def test_unusual_files_are_noticed(images: Path) -> None:
     plain = surveyed(images)
     assert (plain.in_chans, plain.num_deep, plain.num_cmyk) == (1, 0, 0)
     assert plain.shorter_sides == (20, 20, 20)
-    deep = np.arange(400, dtype=np.uint16).reshape(20, 20) * 160
-    Image.fromarray(deep).save(images / "one" / "deep.png")
-    Image.new("CMYK", (40, 30), (200, 20, 20, 0)).save(images / "one" / "cmyk.jpg")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (30, 60), (9, 9, 9)).save(images / "one" / "turned.jpg", exif=exif)
+    add_unusual(images / "one")
     found = surveyed(images)
     assert (found.in_chans, found.num_deep, found.num_cmyk) == (3, 1, 1)
     assert found.num_images == 53
