@@ -16,7 +16,7 @@ CURVE_WIDTH = 12
 """Columns of a sparkline."""
 WIDTHS = {"": 5, "trial": 7, "running": 7, "epoch": 5, "score": 6, "curve": CURVE_WIDTH}
 """Least widths of columns, so that nothing moves while a study runs."""
-OTHER_LINES = 12
+OTHER_LINES = 13
 """Lines of one study's screen beside its running trials."""
 
 
@@ -42,7 +42,10 @@ def _study(summary: Summary, room: int) -> list[RenderableType]:
     epochs = [epoch for record in (*leaders.values(), *summary.running) for epoch in record.epochs]
     low = min((epoch.val_accuracy for epoch in epochs), default=0.0)
     high = max((epoch.val_accuracy for epoch in epochs), default=1.0)
-    parts: list[RenderableType] = [_head(summary), Text(states_text(summary) or "nothing has begun yet")]
+    parts: list[RenderableType] = [_head(summary)]
+    if summary.candidates is not None and summary.candidates.ended < summary.candidates.target:
+        parts.append(Text(str(summary.candidates)))
+    parts.append(Text(states_text(summary) or "no trial has begun yet"))
     if pace := pace_text(summary):
         parts.append(Text(pace))
     if leaders:

@@ -117,6 +117,7 @@ class StudyConfig(Document):
                 "estimate": estimate.model_copy(update={"epochs": epochs}),
                 "training": brief_config(self.training, epochs),
                 "trials": estimate.candidates,
+                "tracking": None,
             }
         )
 

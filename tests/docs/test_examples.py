@@ -28,7 +28,12 @@ NOT_RUN = {
     "needs a GPU",
 }
 SMALL = {
-    "search studies/quickstart.yaml": ["--trials=13", "--set=training.epochs=1", "--set=data.num_train=128"],
+    "search studies/quickstart.yaml": [
+        "--trials=13",
+        "--set=training.epochs=1",
+        "--set=data.num_train=128",
+        "--set=estimate=full",
+    ],
     "search": ["--trials=2", "--workers=1", "--set=training.epochs=1"],
     "resume": ["--trials=1", "--workers=1"],
 }

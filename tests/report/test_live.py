@@ -8,7 +8,7 @@ from rich.console import Console
 
 from nas.architecture import StageFusion
 from nas.report.live import CURVE_WIDTH, screen, sparkline
-from nas.report.summary import Summary, pace_text
+from nas.report.summary import CandidateSummary, Summary, pace_text
 from nas.study.records import TrialRecord, WorkerRecord
 
 from .synthetic import architecture, record
@@ -33,6 +33,7 @@ def summary(**changes: Any) -> Summary:
         "best": BEST,
         "plain": PLAIN,
         "best_fused": BEST,
+        "candidates": None,
         "running": (running(7, 0.3, 0.5), running(8)),
         "epochs": 5,
         "workers": (WORKER, WORKER),
@@ -82,7 +83,14 @@ def test_the_best_may_be_the_plain_network() -> None:
 
 def test_before_anything_has_ended() -> None:
     lines = shown(summary(states={}, reasons={}, best=None, plain=None, best_fused=None, running=(), workers=()))
-    assert lines[1:] == ["nothing has begun yet"]
+    assert lines[1:] == ["no trial has begun yet"]
+
+
+def test_candidates_are_scored_first() -> None:
+    scoring = CandidateSummary(by="brief", ended=12, target=200, epochs=2, networks=None)
+    assert shown(summary(candidates=scoring))[1] == "12 of 200 candidates scored by brief training (2 epochs)"
+    done = CandidateSummary(by="brief", ended=200, target=200, epochs=2, networks=None)
+    assert not any("candidates" in line for line in shown(summary(candidates=done)))
 
 
 def test_many_running_trials_are_counted() -> None:
