@@ -188,8 +188,8 @@ def _warnings(survey: Survey) -> list[str]:
             f"with {summary.num_val} validation images a score is uncertain by up to "
             f"{100 * 0.98 / max(1, summary.num_val) ** 0.5:.0f} points",
         ),
-        (survey.num_deep > 0, f"{survey.num_deep} files hold 16 bits a channel, which are read as 8"),
-        (survey.num_cmyk > 0, f"{survey.num_cmyk} CMYK files are read as RGB"),
+        (survey.num_deep > 0, f"16 bits a channel are read as 8 (images: {survey.num_deep})"),
+        (survey.num_cmyk > 0, f"CMYK is read as RGB (images: {survey.num_cmyk})"),
     ]
     return [f"Careful: {text}." for holds, text in found if holds]
 

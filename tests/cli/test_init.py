@@ -42,7 +42,6 @@ def add_unusual(folder: Path) -> None:
 
 
 def test_what_it_writes_can_be_searched_unedited(nas: Nas, images: Path, tmp_path: Path) -> None:
-    add_unusual(images / "one")
     file, url = tmp_path / "study.yaml", f"sqlite:///{tmp_path / 'nas.db'}"
     code, out, err = nas("init", images, "-o", file, "--device", "cpu")
     assert code == 0, err

@@ -16,7 +16,7 @@ from nas.study.launch import LocalWorkers
 from nas.study.objective import Training
 from nas.study.records import open_study
 from nas.study.worker import StopFlag, Worker
-from tests.cli.test_init import write_images
+from tests.cli.test_init import add_unusual, write_images
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,7 +82,7 @@ class WorkersHere(LocalWorkers):
 def prepare(folder: Path) -> None:
     """What the examples take for granted: the shipped studies, and a folder of images."""
     shutil.copytree(ROOT / "studies", folder / "studies", ignore=shutil.ignore_patterns("*.db*"))
-    write_images(folder / "flowers", {"daisy": 24, "rose": 24, "tulip": 24})
+    add_unusual(write_images(folder / "flowers", {"daisy": 24, "rose": 24, "tulip": 24}) / "rose")
 
 
 def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests) -> None:
