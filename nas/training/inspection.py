@@ -160,9 +160,7 @@ class _BlockWatch:
         slopes = list(self._slopes.values())
         slope = torch.stack(slopes).amin() if slopes else one
         shortcut = scales.get("shortcut", scales["input"])
-        return torch.stack(
-            [scales["input"], shortcut, branch, scales["output"], scales["weights"], skip.abs(), slope]
-        )
+        return torch.stack([scales["input"], shortcut, branch, scales["output"], scales["weights"], skip.abs(), slope])
 
     def _factor(self, name: str) -> Tensor:
         """Mean of base + gain·m of one mask: 1 − λ + λ·m, or 1 + γ·m in p4."""

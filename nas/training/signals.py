@@ -468,8 +468,9 @@ class ChanceLevel(Signal):
     minimum = 0.0
     maximum = 1.0
     patience: ClassVar[int] = 3
-    errors: ClassVar[float] = 4.0
-    """Standard errors of the accuracy that count as chance."""
+    errors: ClassVar[float] = 6.0
+    """Standard errors of the accuracy that count as chance. A network that guesses some classes only varies more than
+    coins: with shuffled labels, 0.19 of 360 digits were right."""
     gain: ClassVar[float] = 0.03
     """Share of the entropy below which a training loss counts as chance."""
     settle: ClassVar[int] = 20

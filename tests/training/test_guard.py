@@ -2,11 +2,13 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.architecture import Architecture, Backbone, StageFusion
 from nas.errors import DataError
@@ -17,6 +19,7 @@ from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import open_data
 from nas.training.guard import Guard
 from nas.training.inspection import Inspector
+from nas.training.module import CandidateModule
 from nas.training.run import Interrupted, open_branches, train
 from nas.training.signals import Observation
 
@@ -118,6 +121,48 @@ def test_watching_changes_no_result(micro, digits, brief):
     assert [replace(e, train_s=0, val_s=0) for e in watched.epochs] == [
         replace(e, train_s=0, val_s=0) for e in alone.epochs
     ]
+
+
+class Reads(TorchDispatchMode):
+    """The training steps after which a value was read off a tensor: on a GPU each would wait for it."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.step, self.after = 0, []
+        for name in ("tolist", "cpu", "numpy"):
+            monkeypatch.setattr(torch.Tensor, name, self.counted(getattr(torch.Tensor, name)))
+        monkeypatch.setattr(CandidateModule, "training_step", self.counted_step(CandidateModule.training_step))
+
+    def counted(self, real):
+        def read(tensor, *args, **kwargs):
+            self.after.append(self.step)
+            return real(tensor, *args, **kwargs)
+
+        return read
+
+    def counted_step(self, real):
+        def step(module, batch, batch_idx):
+            self.step += 1
+            return real(module, batch, batch_idx)
+
+        return step
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:  # item(), bool(), float()
+            self.after.append(self.step)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_read_off_the_device_between_looks(digits, monkeypatch):
+    """With the lag of a GPU: after the first step, every 16 steps, and at the end of an epoch of 40."""
+    monkeypatch.setattr(run, "CPU_LAG", run.GPU_LAG)
+    arch = micro_with(P1_SE, P2_CBAM, P3_COORD, P4)
+    with Reads(monkeypatch) as reads:
+        ended = train(arch, digits, BRIEF.model_copy(update={"batch_size": 5, "epochs": 2}), seed=0)
+    assert ended.outcome is Outcome.COMPLETE
+    reads_after = Counter(reads.after)
+    assert sorted(reads_after) == [0, 1, 17, 33, 40, 56, 72, 80]
+    assert [reads_after[step] for step in (1, 17, 33, 56, 72)] == [2] * 5, "the steps, and the blocks"
 
 
 # ── networks made to fail ──
