@@ -76,11 +76,9 @@ def _recipe(**fields: object) -> TrainingConfig:
 MICRO = Backbone(name="resnet_micro", stem="small")
 
 
-def _cluttered(name: str, num_train: int, epochs: int, seeds: tuple[int, ...], num_random: int) -> Task:
+def _cluttered(name: str, num_train: int, epochs: int, seeds: tuple[int, ...]) -> Task:
     data = DataConfig(source="cluttered-digits", num_train=num_train)
-    return Task(
-        name=name, data=data, backbone=MICRO, training=_recipe(epochs=epochs), seeds=seeds, num_random=num_random
-    )
+    return Task(name=name, data=data, backbone=MICRO, training=_recipe(epochs=epochs), seeds=seeds, num_random=2)
 
 
 TASKS = {
@@ -91,7 +89,7 @@ TASKS = {
             data=DataConfig(num_train=768),
             backbone=MICRO,
             training=_recipe(epochs=8),
-            seeds=(0, 1, 2, 3, 4, 5),
+            seeds=(0, 1, 2, 3, 4),
             num_random=8,
         ),
         Task(
@@ -102,9 +100,8 @@ TASKS = {
             seeds=(0, 1, 2, 3, 4, 5),
             num_random=8,
         ),
-        _cluttered("cluttered 8", 2048, 8, (0, 2, 3), 4),
-        _cluttered("cluttered 5", 2048, 5, (0, 2), 2),
-        _cluttered("cluttered 5 × 4096", 4096, 5, (2, 3), 2),
+        _cluttered("cluttered 5", 2048, 5, (2,)),
+        _cluttered("cluttered 8", 2048, 8, (0, 2)),
         Task(
             name="resnet50",
             data=DataConfig(image_size=32, num_train=256),
@@ -119,6 +116,7 @@ TASKS = {
             training=_recipe(epochs=2, batch_size=16, learning_rate=0.05),
             seeds=(2,),
         ),
+        _cluttered("cluttered 5 × 4096", 4096, 5, (2,)),
     )
 }
 
@@ -172,6 +170,8 @@ def cases(task: Task, seed: int) -> Iterator[Case]:
     some = ("plain", "dual-default", "se-post")
     small = task.data.source == "digits"
     yield from (case("unharmed", name, arch) for name, arch in {**landmarks, **drawn}.items())
+    if task.data.num_train == 4096:
+        return
     yield from faster(10, *(some if small else ("plain",)))
     yield from faster(30, *(landmarks if small else some))
     yield from (case("corrupted labels", name, landmarks[name], corrupted=True) for name in some)
@@ -179,7 +179,7 @@ def cases(task: Task, seed: int) -> Iterator[Case]:
         return
     yield case("γ_s = 3, p4 everywhere", "p4-wide", _fused(task, [P4_WIDE] * 4))
     yield case("textbook p2-cbam everywhere", "p2-cbam", _fused(task, [P2_CBAM] * 4))
-    if seed in (0, 2):
+    if seed == 0:
         yield from (case("batch of 4", name, landmarks[name], batch_size=4) for name in some)
 
 
@@ -442,7 +442,7 @@ def main() -> None:
     else:
         tasks = [TASKS[name] for name in args.tasks]
         seeds = args.seeds or sorted({seed for task in tasks for seed in task.seeds})
-        every = [(c, s) for s in seeds for task in tasks if s in task.seeds for c in cases(task, s)]
+        every = [(c, s) for task in tasks for s in seeds if s in task.seeds for c in cases(task, s)]
         measure(results, [(c, s) for c, s in every if c.group.startswith(args.only)], not args.no_write)
     text = table(results)
     print(text)

@@ -495,8 +495,8 @@ class ChanceLevel(Signal):
             return None
         return Alarm(
             value=seen.val_accuracy,
-            message=f"accuracy {seen.val_accuracy:.3g} where chance is {chance:.3g}, training loss "
-            f"{seen.train_loss:.4g} where chance is {seen.chance_loss:.4g}",
+            message=f"{self.in_a_row} epochs at chance: accuracy {seen.val_accuracy:.3g} where chance is {chance:.3g}, "
+            f"training loss {seen.train_loss:.4g} where chance is {seen.chance_loss:.4g}",
         )
 
     def state_dict(self) -> dict[str, Any]:
