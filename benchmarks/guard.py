@@ -48,7 +48,7 @@ RESULTS = HERE / "results" / "guard.json"
 PAGE = HERE.parent / "docs" / "guard.md"
 BEGIN, END = "<!-- guard: begin -->", "<!-- guard: end -->"
 CHANCE = 0.1
-TUNED_ON = (0, 1)
+TUNED_ON = (0, 1, 2, 3)
 """Seeds that thresholds were adjusted on; all others were run once, afterwards."""
 
 RECORDING = GuardConfig(verdicts={signal.name: "warn" for signal in SIGNALS})
@@ -89,7 +89,7 @@ TASKS = {
             data=DataConfig(num_train=768),
             backbone=MICRO,
             training=_recipe(epochs=8),
-            seeds=(0, 1, 2, 3, 4),
+            seeds=(0, 4, 5, 6, 7),
             num_random=8,
         ),
         Task(
@@ -97,11 +97,11 @@ TASKS = {
             data=DataConfig(num_train=300),
             backbone=MICRO,
             training=_recipe(epochs=8),
-            seeds=(0, 1, 2, 3, 4, 5),
+            seeds=tuple(range(8)),
             num_random=8,
         ),
-        _cluttered("cluttered 5", 2048, 5, (2,)),
-        _cluttered("cluttered 8", 2048, 8, (0, 2)),
+        _cluttered("cluttered 5", 2048, 5, (4,)),
+        _cluttered("cluttered 8", 2048, 8, (0, 4)),
         Task(
             name="resnet50",
             data=DataConfig(image_size=32, num_train=256),
@@ -114,9 +114,9 @@ TASKS = {
             data=DataConfig(image_size=32, num_train=64),
             backbone=Backbone(name="resnet101", stem="imagenet"),
             training=_recipe(epochs=2, batch_size=16, learning_rate=0.05),
-            seeds=(2,),
+            seeds=(4,),
         ),
-        _cluttered("cluttered 5 × 4096", 4096, 5, (2,)),
+        _cluttered("cluttered 5 × 4096", 4096, 5, (4,)),
     )
 }
 

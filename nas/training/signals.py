@@ -452,12 +452,16 @@ class DeadBranch(BlockSignal):
 
 
 class ChanceLevel(Signal):
-    """At least `threshold` of the run's epochs, and `patience` of them, ended in a row at chance.
+    """Validation stays at chance: the run learns nothing, or learns its labels by heart.
 
-    Validation accuracy is not above the share of the most frequent class by more than `errors` standard errors,
-    and the training loss is not below the entropy of the classes by more than `gain`. Either alone would be wrong:
-    running statistics of batch norm lag behind the weights (a run on digits was at chance for six epochs of eight and
-    ended at 0.64), and random labels can be learned by heart.
+    Validation is at chance where its accuracy is not above the share of the most frequent class by more than `errors`
+    standard errors. The run learns nothing where at least `threshold` of its epochs, and `patience` of them, ended so
+    in a row while the training loss was not below the entropy of the classes by more than `gain`. It learns by heart
+    where no epoch ended otherwise, and the training loss is below that entropy by `heart`.
+
+    A training loss that falls while validation does not is also what running statistics of batch norm look like that
+    lag behind the weights: a run on digits was at chance for six epochs of eight and ended at 0.64. Its validation loss
+    was 12 to 60,000 in them; that of labels learned by heart is 2.3 to 5.3, so that `lag` tells them apart.
 
     Share and patience are measured on cluttered digits, where micro networks are at chance for 64 steps: two epochs of
     2,048 images, of 5, 8 or 14.
@@ -473,6 +477,10 @@ class ChanceLevel(Signal):
     coins: with shuffled labels, 0.19 of 360 digits were right."""
     gain: ClassVar[float] = 0.03
     """Share of the entropy below which a training loss counts as chance."""
+    heart: ClassVar[float] = 0.2
+    """Share of the entropy by which a training loss is below it where labels are learned."""
+    lag: ClassVar[float] = 3.0
+    """Validation loss over the entropy, above which running statistics lag."""
     settle: ClassVar[int] = 20
     settle_per_block: ClassVar[int] = 5
     """Steps before an epoch is judged: deep networks begin to learn later. A resnet50 was at chance after 48 steps on
@@ -481,31 +489,42 @@ class ChanceLevel(Signal):
     def __init__(self, threshold: float | None = None) -> None:
         super().__init__(threshold)
         self.in_a_row = 0
+        self.generalised = False
+        """Whether any epoch ended above chance."""
 
     def judge(self, seen: EpochReading) -> Alarm | None:
         """Count epochs at chance level."""
         chance = seen.chance_accuracy
-        limit = chance + self.errors * math.sqrt(chance * (1 - chance) / seen.num_val)
-        if seen.val_accuracy > limit or seen.train_loss < (1 - self.gain) * seen.chance_loss:
-            self.in_a_row = 0
-            return None
-        self.in_a_row += 1
+        above = seen.val_accuracy > chance + self.errors * math.sqrt(chance * (1 - chance) / seen.num_val)
+        self.generalised = self.generalised or above
+        learns = seen.train_loss < (1 - self.gain) * seen.chance_loss
+        self.in_a_row = 0 if above or learns else self.in_a_row + 1
         settled = seen.warm and seen.step >= max(self.settle, self.settle_per_block * seen.num_blocks)
-        if not settled or self.in_a_row < max(self.patience, self.threshold * seen.num_epochs) or seen.last:
+        if not settled or seen.last:
+            return None
+        if self.in_a_row >= max(self.patience, self.threshold * seen.num_epochs):
+            what = f"{self.in_a_row} epochs at chance"
+        elif self._by_heart(seen):
+            what = "labels are learned by heart"
+        else:
             return None
         return Alarm(
             value=seen.val_accuracy,
-            message=f"{self.in_a_row} epochs at chance: accuracy {seen.val_accuracy:.3g} where chance is {chance:.3g}, "
+            message=f"{what}: accuracy {seen.val_accuracy:.3g} where chance is {chance:.3g}, "
             f"training loss {seen.train_loss:.4g} where chance is {seen.chance_loss:.4g}",
         )
 
+    def _by_heart(self, seen: EpochReading) -> bool:
+        learned = seen.train_loss < (1 - self.heart) * seen.chance_loss
+        return learned and not self.generalised and seen.val_loss < self.lag * seen.chance_loss
+
     def state_dict(self) -> dict[str, Any]:
-        """The current run of epochs at chance."""
-        return {"in_a_row": self.in_a_row}
+        """The current run of epochs at chance, and whether there was any other."""
+        return {"in_a_row": self.in_a_row, "generalised": self.generalised}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting."""
-        self.in_a_row = state["in_a_row"]
+        self.in_a_row, self.generalised = state["in_a_row"], state["generalised"]
 
 
 SIGNALS: tuple[type[Signal], ...] = (

@@ -274,13 +274,24 @@ def test_what_is_broken_at_the_start_costs_one_step(sick, digits, signal, lag, m
     assert (ended.reason, ended.events[0].step, ended.epochs) == (signal, 0, ())
 
 
-@pytest.fixture
-def meaningless():
-    """Digits whose training labels are shuffled."""
-    data = open_data(DataConfig(num_train=800))
+def shuffled(num_train):
+    """Digits with training labels that mean nothing."""
+    data = open_data(DataConfig(num_train=num_train))
     images, labels = data._parts["train"]
     data._parts["train"] = (images, labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))])
     return data
+
+
+@pytest.fixture
+def meaningless():
+    return shuffled(800)
+
+
+def test_a_few_labels_that_mean_nothing_are_learned_by_heart(micro):
+    ended = train(micro, shuffled(300), BRIEF.model_copy(update={"epochs": 8}), seed=0)
+    assert ended.reason == "chance-level"
+    assert "labels are learned by heart" in ended.events[-1].message
+    assert len(ended.epochs) <= 5
 
 
 def test_labels_that_mean_nothing_end_at_chance(micro, meaningless):

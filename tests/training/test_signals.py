@@ -251,6 +251,21 @@ def test_chance_level_gives_a_long_run_more_time(num_epochs, expected):
     assert heard(run) == expected
 
 
+BY_HEART = {"train_loss": 1.5, "val_loss": 3.0, "val_accuracy": 0.12}
+
+
+def test_labels_that_are_learned_by_heart_are_at_chance_too():
+    assert heard([epoch(**BY_HEART)]) == 1
+    assert heard([epoch(**BY_HEART | {"val_loss": 12.0})] * 9) is None, "batch norm's statistics lag"
+    assert heard([epoch(**BY_HEART | {"train_loss": 1.9})] * 9) is None
+    assert heard([epoch(), *[epoch(**BY_HEART)] * 9]) is None, "one epoch has shown that there is something to learn"
+    resumed = ChanceLevel()
+    first = ChanceLevel()
+    assert heard([epoch()], first) is None
+    resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert heard([epoch(**BY_HEART)], resumed) is None
+
+
 def test_hard_data_takes_epochs_to_leave_chance():
     """A plain micro network on 2,048 cluttered digits, which ends at 0.25 and 0.38."""
     losses = [2.3606, 2.3365, 2.2203, 2.1069, 2.0243, 1.9, 1.8, 1.8]
