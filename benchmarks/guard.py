@@ -262,8 +262,8 @@ def write(results: dict[str, Any]) -> None:
 
 
 OVERHEAD = {
-    "micro, 8 px, batch of 64": (TASKS["digits"].backbone, 8, 64, 400),
-    "resnet18, 64 px, batch of 16": (Backbone(name="resnet18", stem="imagenet"), 64, 16, 80),
+    "micro, 8 px, batch of 64": (MICRO, 8, 64, 2000),
+    "resnet18, 64 px, batch of 16": (Backbone(name="resnet18", stem="imagenet"), 64, 16, 320),
 }
 """Backbone, side of the images, batch size, steps."""
 
