@@ -230,7 +230,7 @@ def test_chance_level_needs_both_losses_and_accuracy():
     assert heard([epoch(train_loss=0.2, **skewed)] * 9) is None
 
 
-@pytest.mark.parametrize("early", [{"warm": False}, {"step": 5}, {"num_blocks": 16}, {"last": True}])
+@pytest.mark.parametrize("early", [{"warm": False}, {"step": 5}, {"num_blocks": 40}, {"last": True}])
 def test_chance_level_waits_for_the_warm_up_and_saves_nothing_at_the_end(early):
     assert heard([epoch(**NOTHING, **early)] * 9) is None
 
