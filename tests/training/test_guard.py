@@ -282,6 +282,9 @@ def shuffled(num_train):
     return data
 
 
+SMALL_BATCHES = BRIEF.model_copy(update={"batch_size": 16})
+
+
 @pytest.fixture
 def meaningless():
     return shuffled(800)
@@ -295,7 +298,7 @@ def test_a_few_labels_that_mean_nothing_are_learned_by_heart(micro):
 
 
 def test_labels_that_mean_nothing_end_at_chance(micro, meaningless):
-    ended = train(micro, meaningless, BRIEF, seed=0)
+    ended = train(micro, meaningless, SMALL_BATCHES, seed=0)
     assert (ended.outcome, ended.reason) == (Outcome.UNSTABLE, "chance-level")
     assert len(ended.epochs) == 3
     assert ended.epochs[-1].val_accuracy == ended.events[-1].value == ended.score
@@ -374,7 +377,7 @@ def test_warnings_survive_an_interruption(sick, digits, tmp_path):
 
 
 def test_a_pruner_does_not_hide_that_a_run_broke(micro, meaningless):
-    ended = train(micro, meaningless, BRIEF, seed=0, on_epoch=lambda e: "median" if e.epoch == 2 else None)
+    ended = train(micro, meaningless, SMALL_BATCHES, seed=0, on_epoch=lambda e: "median" if e.epoch == 2 else None)
     assert ended.reason == "chance-level"
 
 
