@@ -1,9 +1,13 @@
 """Does the guard stop what fails, spare what ends well, and cost little?
 
     python benchmarks/guard.py                     # goes on from benchmarks/results/guard.json, writes docs/guard.md
-    python benchmarks/guard.py --only lr --seeds 1 --no-write
+    python benchmarks/guard.py --tasks few --only lr --seeds 1 --no-write
+    python benchmarks/guard.py --overhead          # measures the overhead afresh
 
-Every case is trained twice from the same seed: without the guard to the end, which is the truth, and with it.
+Every case is trained to the end with signals that only record: that is the truth, because recording changes no result
+(`test_watching_changes_no_result`), and it says where each signal would have spoken. Where one with the verdict `prune`
+spoke, the case is trained once more with the guard, and has to stop there.
+
 A run failed where its loss was not finite or its accuracy lies below the middle between chance and the median of
 the plain network under the unharmed recipe of the same task; else it ended well. Every run is kept once it is done.
 """
@@ -12,31 +16,39 @@ import argparse
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from nas.architecture import Architecture, Backbone, StageFusion
 from nas.documents import write_atomically
-from nas.measurement import Outcome
+from nas.measurement import Interrupted, Measurement, Outcome, StabilityEvent
 from nas.space.landmarks import LANDMARKS, landmark_in
 from nas.space.space import SearchSpace
 from nas.study.records import wilson_interval
+from nas.training import run as training_run
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import DataSource, open_data
+from nas.training.guard import Guard
+from nas.training.inspection import INSPECT_EVERY, Inspector
 from nas.training.run import train
+from nas.training.signals import SIGNALS, Observation
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "guard.json"
 PAGE = HERE.parent / "docs" / "guard.md"
 BEGIN, END = "<!-- guard: begin -->", "<!-- guard: end -->"
 CHANCE = 0.1
-
+RECORDING = GuardConfig(verdicts={signal.name: "warn" for signal in SIGNALS})
 P2_CBAM = StageFusion(pattern="p2", attention="cbam")
 P4_WIDE = StageFusion(pattern="p4", attention="cbam", skip_attention="se", gamma_skip_init=3, gamma_residual_init=3.1)
 
@@ -49,26 +61,74 @@ class Task:
     data: DataConfig
     backbone: Backbone
     training: TrainingConfig
+    seeds: tuple[int, ...] = ()
+    """Those that rules and thresholds were adjusted on."""
+    held_out: tuple[int, ...] = ()
+    """Those that were run once, after the last change."""
+    num_random: int = 0
+    """Architectures drawn from the space `full`, others for each seed."""
 
 
 def _recipe(**fields: object) -> TrainingConfig:
     return TrainingConfig.parse({"device": "cpu", "threads": 1, **fields}, "benchmark")
 
 
+MICRO = Backbone(name="resnet_micro", stem="small")
+
+
+CLUTTERED = DataConfig(source="cluttered-digits", num_train=2048)
+
+
 TASKS = {
     task.name: task
     for task in (
         Task(
-            name="micro",
+            name="digits",
             data=DataConfig(num_train=768),
-            backbone=Backbone(name="resnet_micro", stem="small"),
+            backbone=MICRO,
             training=_recipe(epochs=8),
+            seeds=(0,),
+            held_out=(4, 5),
+            num_random=8,
+        ),
+        Task(
+            name="few",
+            data=DataConfig(num_train=300),
+            backbone=MICRO,
+            training=_recipe(epochs=8),
+            seeds=tuple(range(8)),
+            held_out=(8, 9),
+            num_random=8,
+        ),
+        Task(
+            name="cluttered 8",
+            data=CLUTTERED,
+            backbone=MICRO,
+            training=_recipe(epochs=8),
+            seeds=(4,),
+            num_random=2,
+        ),
+        Task(
+            name="cluttered 5",
+            data=CLUTTERED,
+            backbone=MICRO,
+            training=_recipe(epochs=5),
+            held_out=(4,),
+            num_random=2,
         ),
         Task(
             name="resnet50",
             data=DataConfig(image_size=32, num_train=256),
             backbone=Backbone(name="resnet50", stem="imagenet"),
             training=_recipe(epochs=6, batch_size=16, learning_rate=0.05, zero_init_branches=True),
+            seeds=(0,),
+        ),
+        Task(
+            name="resnet101",
+            data=DataConfig(image_size=32, num_train=64),
+            backbone=Backbone(name="resnet101", stem="imagenet"),
+            training=_recipe(epochs=2, batch_size=16, learning_rate=0.05),
+            held_out=(4,),
         ),
     )
 }
@@ -87,21 +147,6 @@ class Case:
     """Whether the training labels are shuffled."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One training run."""
-
-    outcome: str
-    reason: str | None
-    score: float | None
-    epochs: float
-    """Run in full, plus the begun one's share."""
-    finite: bool
-    events: list[list[object]]
-    """(signal, epoch, step, stage, block, value)."""
-    wall_s: float
-
-
 def _fused(task: Task, stages: Sequence[StageFusion]) -> Architecture:
     return Architecture(backbone=task.backbone, num_classes=10, in_chans=1, stages=tuple(stages))
 
@@ -110,61 +155,95 @@ def _space(task: Task, name: str) -> SearchSpace:
     return SearchSpace.load(name).on(backbone=task.backbone, num_classes=10, in_chans=1)
 
 
-def cases(task: Task, num_random: int) -> Iterator[Case]:
+def cases(task: Task, seed: int) -> Iterator[Case]:
     """The unharmed ones first."""
     space = _space(task, "full")
     landmarks = {name: landmark_in(space, name) for name in LANDMARKS}
-    random = np.random.default_rng(7)
-    drawn = {f"full-{i}": space.sample(random) for i in range(num_random)}
+    random = np.random.default_rng([7, seed])
+    drawn = {f"full-{i}": space.sample(random) for i in range(task.num_random)}
     recipe = task.training
 
     def case(group: str, name: str, arch: Architecture, corrupted: bool = False, **changes: object) -> Case:
         training = recipe.model_copy(update=changes)
         return Case(group=group, name=name, task=task, architecture=arch, training=training, corrupted=corrupted)
 
-    if task.name != "micro":
-        yield case("unharmed", "plain", landmarks["plain"])
-        yield case("unharmed", "se-everywhere", landmarks["se-everywhere"])
-        yield case("lr × 30", "plain", landmarks["plain"], learning_rate=30 * recipe.learning_rate)
+    def faster(factor: int, *names: str) -> Iterator[Case]:
+        rate = factor * recipe.learning_rate
+        yield from (case(f"lr × {factor}", name, landmarks[name], learning_rate=rate) for name in names)
+
+    if task.name == "resnet101":
         yield case("textbook p2-cbam everywhere", "p2-cbam", _fused(task, [P2_CBAM] * 4))
         return
+    if task.name == "resnet50":
+        yield case("unharmed", "plain", landmarks["plain"])
+        yield case("unharmed", "se-everywhere", landmarks["se-everywhere"])
+        yield from faster(30, "plain")
+        yield case("textbook p2-cbam everywhere", "p2-cbam", _fused(task, [P2_CBAM] * 4))
+        return
+    some = ("plain", "dual-default", "se-post")
+    small = task.data.source == "digits"
     yield from (case("unharmed", name, arch) for name, arch in {**landmarks, **drawn}.items())
-    for name, arch in landmarks.items():
-        yield case("lr × 30", name, arch, learning_rate=30 * recipe.learning_rate)
+    yield from faster(10, *(some if small else ("plain",)))
+    yield from faster(30, *(landmarks if small else some))
+    yield from (case("corrupted labels", name, landmarks[name], corrupted=True) for name in some)
+    if task.name != "digits":
+        return
     yield case("γ_s = 3, p4 everywhere", "p4-wide", _fused(task, [P4_WIDE] * 4))
     yield case("textbook p2-cbam everywhere", "p2-cbam", _fused(task, [P2_CBAM] * 4))
-    for name in ("plain", "dual-default", "se-post"):
-        yield case("corrupted labels", name, landmarks[name], corrupted=True)
-    for name in ("plain", "dual-default", "se-post"):
-        yield case("batch of 4", name, landmarks[name], batch_size=4)
+    if seed == 0:
+        yield from (case("batch of 4", name, landmarks[name], batch_size=4) for name in some)
 
 
-def opened(task: Task, corrupted: bool) -> DataSource:
+def opened(case: Case, seed: int) -> DataSource:
     """The task's data, where asked for with training labels that mean nothing."""
-    source = open_data(task.data)
-    if not corrupted:
+    source = open_data(case.task.data)
+    if not case.corrupted:
         return source
     images, labels = source._parts["train"]
-    shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed + 1))]
     source._parts["train"] = (images, shuffled)
     return source
 
 
-def run(case: Case, guard: GuardConfig, seed: int) -> Run:
-    data = opened(case.task, case.corrupted)
-    started = time.perf_counter()
-    measured = train(case.architecture, data, case.training, seed=seed, guard=guard)
-    steps = len(data.train_batches(batch_size=case.training.batch_size, seed=0, on=torch.device("cpu")))
-    unstable = measured.outcome is Outcome.UNSTABLE
-    return Run(
-        outcome=measured.outcome.value,
-        reason=measured.reason,
-        score=measured.score,
-        epochs=(measured.events[-1].step + 1) / steps if unstable else len(measured.epochs),
-        finite=all(math.isfinite(e.train_loss) and math.isfinite(e.val_loss) for e in measured.epochs),
-        events=[[e.signal, e.epoch, e.step, e.stage, e.block, e.value] for e in measured.events],
-        wall_s=time.perf_counter() - started,
-    )
+def _event(event: StabilityEvent) -> list[object]:
+    return [event.signal, event.step, event.stage, event.block, event.value]
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _run(case: Case, seed: int, guard: GuardConfig) -> tuple[Measurement, int]:
+    """The measurement and the steps of an epoch."""
+    data = opened(case, seed)
+    batches = data.train_batches(batch_size=case.training.batch_size, seed=seed, on=torch.device("cpu"))
+    return train(case.architecture, data, case.training, seed=seed, guard=guard), len(batches)
+
+
+def watched(case: Case, seed: int) -> dict[str, Any]:
+    """To the end, whatever the signals say."""
+    measured, steps = _run(case, seed, RECORDING)
+    return {
+        "steps": steps,
+        "score": measured.score,
+        "epochs": [[_number(v) for v in (e.train_loss, e.val_loss, e.val_accuracy)] for e in measured.epochs],
+        "events": [_event(event) for event in measured.events],
+        "wall_s": round(measured.wall_s, 2),
+    }
+
+
+def final(run: dict[str, Any]) -> list[object] | None:
+    """The first event that ends a run under the guard."""
+    return next((event for event in run["events"] if GuardConfig().verdict(event[0]) == "prune"), None)
+
+
+def guarded(case: Case, seed: int, truth: dict[str, Any]) -> dict[str, Any]:
+    """With the guard, which has to stop where its signal was recorded."""
+    measured, steps = _run(case, seed, GuardConfig())
+    event = _event(measured.events[-1])
+    assert measured.outcome is Outcome.UNSTABLE, "a signal was recorded, but the guard did not stop"
+    assert event == final(truth), f"recorded {final(truth)}, stopped by {event}"
+    return {"reason": measured.reason, "epochs": round((measured.events[-1].step + 1) / steps, 2)}
 
 
 def key(case: Case, seed: int) -> str:
@@ -172,112 +251,190 @@ def key(case: Case, seed: int) -> str:
 
 
 def measure(results: dict[str, Any], wanted: list[tuple[Case, int]], save: bool) -> None:
-    """Run what is missing: without the guard, then with it."""
+    """Run what is missing."""
     for case, seed in wanted:
         name = key(case, seed)
-        pair = results["runs"].setdefault(name, {"budget": case.training.epochs})
-        for which, guard in (("without", GuardConfig.off()), ("with", GuardConfig())):
-            if which in pair:
-                continue
-            pair[which] = done = asdict(run(case, guard, seed))
-            print(name, which, *(done[k] for k in ("outcome", "reason", "score", "epochs")), flush=True)
-            if save:
-                write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
+        run = results["runs"].get(name) or watched(case, seed)
+        if "guarded" in run or (name in results["runs"] and final(run) is None):
+            continue
+        if final(run) is not None:
+            run["guarded"] = guarded(case, seed, run)
+        results["runs"][name] = run
+        print(name, run["score"], run.get("guarded", ""), f"{run['wall_s']} s", flush=True)
+        if save:
+            write(results)
+
+
+def write(results: dict[str, Any]) -> None:
+    """One line a run."""
+    runs = ",\n".join(f"  {json.dumps(name)}: {json.dumps(run)}" for name, run in results["runs"].items())
+    text = f'{{"runs": {{\n{runs}\n}},\n"overhead": {json.dumps(results["overhead"])}}}\n'
+    write_atomically(RESULTS, text)
 
 
 OVERHEAD = {
-    "micro, digits": (TASKS["micro"].backbone, DataConfig(num_train=640), {"epochs": 4}),
-    "resnet18, 64 px": (
-        Backbone(name="resnet18", stem="imagenet"),
-        DataConfig(image_size=64, num_train=320),
-        {"epochs": 1, "batch_size": 16},
-    ),
+    "micro, 8 px, batch of 64": (MICRO, 8, 64, 2000),
+    "resnet18, 64 px, batch of 16": (Backbone(name="resnet18", stem="imagenet"), 64, 16, 320),
 }
+"""Backbone, side of the images, batch size, steps."""
 
 
-def overhead(pairs: int) -> dict[str, list[float]]:
-    """CPU time of `train` with the guard over without it, one ratio a pair, the order alternating."""
-    ratios: dict[str, list[float]] = {}
+class _Sleepy(Guard):
+    """Answers only while it is awake."""
+
+    awake = True
+
+    def observe(self, seen: Observation) -> StabilityEvent | None:
+        return super().observe(seen) if self.awake else None
+
+
+class _SleepyInspector(Inspector):
+    """Watches only while the guard is awake."""
+
+    def watch(self) -> None:
+        if _Sleepy.awake:
+            super().watch()
+
+
+def overhead() -> dict[str, list[float]]:
+    """CPU time of `INSPECT_EVERY` steps with the guard over as many without it, neighbours in one training run."""
+    ratios = {}
     dual = StageFusion(pattern="p4", attention="cbam", gamma_skip_init=0.05, learnable=True)
-    for name, (backbone, data_config, recipe) in OVERHEAD.items():
-        data = open_data(data_config)
+    for name, (backbone, image_size, batch_size, steps) in OVERHEAD.items():
+        data = open_data(
+            DataConfig(source="cluttered-digits", image_size=image_size, num_train=steps * batch_size, augment=False)
+        )
+        recipe = _recipe(epochs=1, batch_size=batch_size)
         for fusion, stage in (("plain", StageFusion()), ("p4-cbam everywhere", dual)):
             arch = Architecture(backbone=backbone, num_classes=10, in_chans=1, stages=(stage,) * 4)
-            ratios[f"{name}, {fusion}"] = [_ratio(arch, data, _recipe(**recipe), pair) for pair in range(-1, pairs)][1:]
+            ratios[f"{name}, {fusion}"] = _ratios(arch, data, recipe, steps)
+            print(name, fusion, f"{median(ratios[f'{name}, {fusion}']) - 1:+.2%}", flush=True)
     return ratios
 
 
-def _ratio(arch: Architecture, data: DataSource, recipe: TrainingConfig, pair: int) -> float:
-    seconds = {}
-    guards = {"without": GuardConfig.off(), "with": GuardConfig()}
-    for name in sorted(guards, reverse=bool(pair % 2)):
-        started = time.process_time()
-        ended = train(arch, data, recipe, seed=0, guard=guards[name])
-        seconds[name] = time.process_time() - started
-        assert ended.outcome is Outcome.COMPLETE
-    return seconds["with"] / seconds["without"]
+def _ratios(arch: Architecture, data: DataSource, recipe: TrainingConfig, steps: int) -> list[float]:
+    """The guard sleeps in every other block of steps; which of two neighbours comes first alternates."""
+    stamps: list[float] = []
+
+    def before_step() -> bool:
+        step = len(stamps)
+        stamps.append(time.process_time())
+        block = step // INSPECT_EVERY
+        _Sleepy.awake = block % 4 in (0, 3)
+        return step == steps - 1  # no validation
+
+    with (
+        patch.object(training_run, "Guard", _Sleepy),
+        patch.object(training_run, "Inspector", _SleepyInspector),
+        suppress(Interrupted),
+    ):
+        train(arch, data, recipe, seed=0, guard=RECORDING, should_stop=before_step)
+    blocks = [b - a for a, b in pairwise(stamps[::INSPECT_EVERY])]
+    pairs = list(zip(blocks[::2], blocks[1::2], strict=False))[1:]  # the first warms up
+    return [a / b if pair % 2 else b / a for pair, (a, b) in enumerate(pairs)]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One run and what became of it."""
+
+    name: str
+    task: str
+    group: str
+    held_out: bool
+    run: dict[str, Any]
+    failed: bool
+
+    @property
+    def stopped(self) -> bool:
+        return "guarded" in self.run
+
+    @property
+    def saved(self) -> float:
+        """Share of the epochs that the guard has saved."""
+        return 1 - self.run["guarded"]["epochs"] / len(self.run["epochs"]) if self.stopped else 0.0
+
+    def speaks(self, signal: str) -> bool:
+        return any(event[0] == signal for event in self.run["events"])
+
+
+def judged(runs: dict[str, Any]) -> list[Judged]:
+    """Which runs failed."""
+    plain: dict[str, list[float]] = {}
+    for name, run in runs.items():
+        task, group, network, _ = name.split(" / ")
+        if (group, network) == ("unharmed", "plain"):
+            plain.setdefault(task, []).append(run["score"])
+    found = []
+    for name, run in runs.items():
+        task, group, _, seed = name.split(" / ")
+        middle = (CHANCE + median(plain[task])) / 2 if task in plain else 0.5
+        finite = all(v is not None for epoch in run["epochs"] for v in epoch)
+        held_out = int(seed) in TASKS[task].held_out
+        found.append(Judged(name, task, group, held_out, run, not finite or run["score"] < middle))
+    return found
 
 
 def table(results: dict[str, Any]) -> str:
     """Markdown: what was planted and what became of it, the figures with Wilson intervals, the misses one by one."""
-    rows: dict[tuple[str, str], list[tuple[str, dict[str, Any], bool]]] = {}
-    middle = {}
-    for task in TASKS:
-        same = [r for name, r in results["runs"].items() if name.startswith(f"{task} / unharmed / plain /")]
-        plain = [r["without"]["score"] for r in same if "without" in r]
-        middle[task] = (CHANCE + median(plain)) / 2 if plain else CHANCE
-    for name, pair in results["runs"].items():
-        if "with" not in pair:
-            continue
-        task, group, _, _ = name.split(" / ")
-        truth = pair["without"]
-        failed = not truth["finite"] or truth["score"] is None or truth["score"] < middle[task]
-        rows.setdefault((task, group), []).append((name, pair, failed))
+    everything = judged(results["runs"])
+    held_out = [one for one in everything if one.held_out]
     lines = [
-        "| task | configuration | runs | failed | of these stopped | ended well | of these stopped | epochs saved |",
+        "| task | configuration | runs | failed | of these stopped | epochs saved | ended well | of these stopped |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for (task, group), those in rows.items():
-        lines.append(f"| {task} | {group} | {len(those)} | {' | '.join(_counts(those))} |")
-    everything = [one for those in rows.values() for one in those]
-    lines += [f"| **all** | | {len(everything)} | {' | '.join(_counts(everything))} |", ""]
-    lines += [_share(everything, True, "Recall"), _share(everything, False, "False prunes"), ""]
-    for wrong, text in ((True, "Failed and not stopped"), (False, "Ended well and stopped")):
+    for task, group in dict.fromkeys((one.task, one.group) for one in everything):
+        those = [one for one in everything if (one.task, one.group) == (task, group)]
+        lines.append(f"| {task} | {group} | {_counts(those)} |")
+    lines += [f"| **all** | | {_counts(everything)} |", f"| **held-out seeds** | | {_counts(held_out)} |", ""]
+    for those, which in ((everything, "all seeds"), (held_out, "held-out seeds")):
+        lines += [_share(those, True, f"Recall, {which}"), _share(those, False, f"False prunes, {which}")]
+    lines.append("")
+    for failed, text in ((True, "Failed and not stopped"), (False, "Ended well and stopped")):
         names = [
-            f"{name} ({pair['without']['score']:.3f}{'; ' + pair['with']['reason'] if not wrong else ''})"
-            for name, pair, failed in everything
-            if failed is wrong and _stopped(pair) is not wrong
+            f"{one.name} ({one.run['score']:.3f}{'' if failed else '; ' + one.run['guarded']['reason']})"
+            for one in everything
+            if one.failed is failed is not one.stopped
         ]
         lines.append(f"- {text}: {', '.join(names) or 'none'}.")
-    reasons = sorted({pair["with"]["reason"] for _, pair, _ in everything if _stopped(pair)})
-    counts = (f"{r} {sum(p['with']['reason'] == r for _, p, _ in everything)}" for r in reasons)
-    lines += [f"- Reasons: {', '.join(counts)}.", "", "| overhead of the guard | pairs | median | quartiles |"]
-    lines += ["|---|---:|---:|---:|"]
-    for name, ratios in results["overhead"].items():
-        low, _, high = quantiles(ratios, n=4)
-        cells = f"{median(ratios) - 1:+.1%} | {low - 1:+.1%} to {high - 1:+.1%}"
-        lines.append(f"| {name} | {len(ratios)} | {cells} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_signals(everything), "", *_overhead(results["overhead"])])
 
 
-def _stopped(pair: dict[str, Any]) -> bool:
-    return bool(pair["with"]["outcome"] == Outcome.UNSTABLE.value)
+def _signals(everything: list[Judged]) -> list[str]:
+    ended = Counter(one.run["guarded"]["reason"] for one in everything if one.stopped)
+    lines = ["| signal | spoke in failed runs | in runs that ended well | ended runs |", "|---|---:|---:|---:|"]
+    for signal in SIGNALS:
+        failed, well = (sum(o.speaks(signal.name) for o in everything if o.failed is f) for f in (True, False))
+        lines.append(f"| `{signal.name}` | {failed} | {well} | {ended[signal.name]} |")
+    return lines
 
 
-def _counts(those: list[tuple[str, dict[str, Any], bool]]) -> list[str]:
-    failed = [pair for _, pair, is_failed in those if is_failed]
-    well = [pair for _, pair, is_failed in those if not is_failed]
-    saved = 1 - sum(p["with"]["epochs"] for p in failed) / sum(p["budget"] for p in failed) if failed else None
-    return [
-        *(str(n) for n in (len(failed), sum(map(_stopped, failed)), len(well), sum(map(_stopped, well)))),
-        "" if saved is None else f"{saved:.0%}",
-    ]
+def _overhead(ratios: dict[str, list[float]]) -> list[str]:
+    lines = ["| overhead of the guard | pairs | median | 95 % interval |", "|---|---:|---:|---:|"]
+    for name, values in ratios.items():
+        low, high = _bootstrap(values)
+        lines.append(f"| {name} | {len(values)} | {median(values) - 1:+.2%} | {low - 1:+.2%} to {high - 1:+.2%} |")
+    return lines
 
 
-def _share(those: list[tuple[str, dict[str, Any], bool]], of_failed: bool, label: str) -> str:
-    chosen = [_stopped(pair) for _, pair, failed in those if failed is of_failed]
+def _bootstrap(values: list[float]) -> tuple[float, float]:
+    """95 % interval of the median."""
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values)))
+    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _counts(those: list[Judged]) -> str:
+    failed, well = ([one for one in those if one.failed is f] for f in (True, False))
+    saved = f"{sum(one.saved for one in failed) / len(failed):.0%}" if failed else ""
+    counts = (len(those), len(failed), sum(one.stopped for one in failed), saved)
+    return " | ".join(str(n) for n in (*counts, len(well), sum(one.stopped for one in well)))
+
+
+def _share(those: list[Judged], failed: bool, label: str) -> str:
+    chosen = [one.stopped for one in those if one.failed is failed]
     if not chosen:
-        return f"{label}: no such runs."
+        return f"{label}: no such runs.  "
     low, high = wilson_interval(sum(chosen) / len(chosen), len(chosen))
     return f"{label}: {sum(chosen)} of {len(chosen)}, {sum(chosen) / len(chosen):.1%} [{low:.1%}, {high:.1%}].  "
 
@@ -285,27 +442,25 @@ def _share(those: list[tuple[str, dict[str, Any], bool]], of_failed: bool, label
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--only", help="groups that begin so, for example lr")
-    parser.add_argument("--random", type=int, default=8, help="architectures drawn from the space full")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=0, help="measure the overhead afresh with so many pairs")
+    parser.add_argument("--only", default="", help="groups that begin so, for example lr")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these of each task's seeds")
+    parser.add_argument("--overhead", action="store_true", help="measure the overhead, and nothing else")
     parser.add_argument("--no-write", action="store_true")
-    parser.add_argument("--again", action="store_true", help="repeat the guarded runs: the guard has changed")
     args = parser.parse_args()
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}, "overhead": {}}
-    if args.again:
-        for pair in results["runs"].values():
-            pair.pop("with", None)
     torch.set_num_threads(1)
-    every = [(c, s) for t in args.tasks for s in range(args.seeds) for c in cases(TASKS[t], args.random)]
-    measure(results, [(c, s) for c, s in every if c.group.startswith(args.only or "")], not args.no_write)
-    if args.pairs:
-        results["overhead"] = overhead(args.pairs)
+    if args.overhead:
+        results["overhead"] = overhead()
+    else:
+        tasks = [TASKS[name] for name in args.tasks]
+        every = [(c, s) for task in tasks for s in task.seeds + task.held_out for c in cases(task, s)]
+        wanted = [(c, s) for c, s in every if c.group.startswith(args.only) and s in (args.seeds or (s,))]
+        measure(results, wanted, not args.no_write)
     text = table(results)
     print(text)
     if args.no_write:
         return
-    write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
+    write(results)
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
     write_atomically(PAGE, f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")

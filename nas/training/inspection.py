@@ -72,6 +72,7 @@ class Inspector:
                     branch_scale=scalars.branch,
                     output_scale=scalars.output,
                     trunk_ratio=scalars.output / largest if largest > 0 else 0.0,
+                    weight_norm=scalars.weights,
                     skip_factor=scalars.skip_factor if block.touches_skip else None,
                     gate_slope=scalars.gate_slope if block.masks else None,
                 )
@@ -85,6 +86,7 @@ class _Scalars(NamedTuple):
     shortcut: float
     branch: float
     output: float
+    weights: float
     skip_factor: float
     gate_slope: float
 
@@ -102,6 +104,7 @@ class _BlockWatch:
             for path, module in mask.named_modules()
             if path.rpartition(".")[2] == "gate"
         ]
+        self.weights = [p for p in block.parameters() if p.ndim > 1]
         self._scales: dict[str, Tensor] = {}
         self._factors: dict[str, Tensor] = {}
         self._slopes: dict[str, Tensor] = {}
@@ -141,10 +144,12 @@ class _BlockWatch:
     def _end(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._scales["input"] = _rms(inputs[0])
         self._scales["output"] = _rms(output)
+        with torch.no_grad():
+            self._scales["weights"] = nn.utils.get_total_norm(self.weights)
 
     @torch.no_grad()
     def scalars(self) -> Tensor:
-        """`_Scalars` as one tensor (6,) on the device."""
+        """`_Scalars` as one tensor (7,) on the device."""
         scales = self._scales
         one = torch.ones_like(scales["input"])
         branch = scales["branch"]
@@ -155,7 +160,7 @@ class _BlockWatch:
         slopes = list(self._slopes.values())
         slope = torch.stack(slopes).amin() if slopes else one
         shortcut = scales.get("shortcut", scales["input"])
-        return torch.stack([scales["input"], shortcut, branch, scales["output"], skip.abs(), slope])
+        return torch.stack([scales["input"], shortcut, branch, scales["output"], scales["weights"], skip.abs(), slope])
 
     def _factor(self, name: str) -> Tensor:
         """Mean of base + gain·m of one mask: 1 − λ + λ·m, or 1 + γ·m in p4."""

@@ -2,11 +2,13 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.architecture import Architecture, Backbone, StageFusion
 from nas.errors import DataError
@@ -17,6 +19,7 @@ from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import open_data
 from nas.training.guard import Guard
 from nas.training.inspection import Inspector
+from nas.training.module import CandidateModule
 from nas.training.run import Interrupted, open_branches, train
 from nas.training.signals import Observation
 
@@ -93,6 +96,9 @@ def test_readings_equal_what_the_formulas_say(channels_last):
     assert [r.branch_scale for r in found] == pytest.approx(branches, rel=1e-4)
     skips = [None, 0.7 + 0.3 * cbam, None, 1 + 0.05 * mean("layer4.0.skip_attention.gate")]
     assert [r.skip_factor for r in found] == [s and pytest.approx(s, rel=1e-5) for s in skips]
+    weights = [(p.detach().double().square().sum().item(), name) for name, p in model.named_parameters() if p.ndim > 1]
+    norms = [math.sqrt(sum(w for w, name in weights if name.startswith(f"layer{n}."))) for n in (1, 2, 3, 4)]
+    assert [r.weight_norm for r in found] == pytest.approx(norms, rel=1e-5)
     assert found[0].gate_slope == pytest.approx(slope("layer1.0.se.gate"), rel=1e-5)
     assert found[2].gate_slope == pytest.approx(1.0), "open gates start at their steepest point"
     assert [(r.stage, r.block, r.step) for r in found] == [(n, 0, 7) for n in (1, 2, 3, 4)]
@@ -115,6 +121,48 @@ def test_watching_changes_no_result(micro, digits, brief):
     assert [replace(e, train_s=0, val_s=0) for e in watched.epochs] == [
         replace(e, train_s=0, val_s=0) for e in alone.epochs
     ]
+
+
+class Reads(TorchDispatchMode):
+    """The training steps after which a value was read off a tensor: on a GPU each would wait for it."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.step, self.after = 0, []
+        for name in ("tolist", "cpu", "numpy"):
+            monkeypatch.setattr(torch.Tensor, name, self.counted(getattr(torch.Tensor, name)))
+        monkeypatch.setattr(CandidateModule, "training_step", self.counted_step(CandidateModule.training_step))
+
+    def counted(self, real):
+        def read(tensor, *args, **kwargs):
+            self.after.append(self.step)
+            return real(tensor, *args, **kwargs)
+
+        return read
+
+    def counted_step(self, real):
+        def step(module, batch, batch_idx):
+            self.step += 1
+            return real(module, batch, batch_idx)
+
+        return step
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:  # item(), bool(), float()
+            self.after.append(self.step)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_read_off_the_device_between_looks(digits, monkeypatch):
+    """With the lag of a GPU: after the first step, every 16 steps, and at the end of an epoch of 40."""
+    monkeypatch.setattr(run, "CPU_LAG", run.GPU_LAG)
+    arch = micro_with(P1_SE, P2_CBAM, P3_COORD, P4)
+    with Reads(monkeypatch) as reads:
+        ended = train(arch, digits, BRIEF.model_copy(update={"batch_size": 5, "epochs": 2}), seed=0)
+    assert ended.outcome is Outcome.COMPLETE
+    reads_after = Counter(reads.after)
+    assert sorted(reads_after) == [0, 1, 17, 33, 40, 56, 72, 80]
+    assert [reads_after[step] for step in (1, 17, 33, 56, 72)] == [2] * 5, "the steps, and the blocks"
 
 
 # ── networks made to fail ──
@@ -171,11 +219,19 @@ def explode(model):
     model.fc.weight.data *= 1e8
 
 
+def lighten(model):
+    """A stage so light that ordinary steps make it many times heavier."""
+    for module in model.layer4.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data *= 0.01
+
+
 ENDINGS = {
     "skip-closed": (micro_with(StageFusion(), StageFusion(), P2_SE), shut, 3),
     "saturated-gates": (micro_with(StageFusion(), StageFusion(), P1_SE), shut, 3),
     "dead-branch": (micro_with(), kill_branch, 2),
     "trunk-collapse": (micro_with(), shrink, 2),
+    "weight-growth": (micro_with(), lighten, 4),
     "broken-start": (micro_with(), explode, None),
 }
 
@@ -218,20 +274,33 @@ def test_what_is_broken_at_the_start_costs_one_step(sick, digits, signal, lag, m
     assert (ended.reason, ended.events[0].step, ended.epochs) == (signal, 0, ())
 
 
-@pytest.fixture
-def meaningless():
-    """Digits whose training labels are shuffled."""
-    data = open_data(DataConfig(num_train=400))
+def shuffled(num_train):
+    """Digits with training labels that mean nothing."""
+    data = open_data(DataConfig(num_train=num_train))
     images, labels = data._parts["train"]
     data._parts["train"] = (images, labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))])
     return data
 
 
+SMALL_BATCHES = BRIEF.model_copy(update={"batch_size": 16})
+
+
+@pytest.fixture
+def meaningless():
+    return shuffled(800)
+
+
+def test_a_few_labels_that_mean_nothing_are_learned_by_heart(micro):
+    ended = train(micro, shuffled(300), BRIEF.model_copy(update={"epochs": 8}), seed=0)
+    assert ended.reason == "chance-level"
+    assert "labels are learned by heart" in ended.events[-1].message
+    assert len(ended.epochs) < 8
+
+
 def test_labels_that_mean_nothing_end_at_chance(micro, meaningless):
-    config = BRIEF.model_copy(update={"epochs": 8})
-    ended = train(micro, meaningless, config, seed=0)
+    ended = train(micro, meaningless, SMALL_BATCHES, seed=0)
     assert (ended.outcome, ended.reason) == (Outcome.UNSTABLE, "chance-level")
-    assert len(ended.epochs) <= 5
+    assert len(ended.epochs) == 3
     assert ended.epochs[-1].val_accuracy == ended.events[-1].value == ended.score
     assert ended.events[-1].trace[-1]["chance_loss"] == pytest.approx(math.log(10), rel=1e-3)
 
@@ -308,9 +377,8 @@ def test_warnings_survive_an_interruption(sick, digits, tmp_path):
 
 
 def test_a_pruner_does_not_hide_that_a_run_broke(micro, meaningless):
-    config = BRIEF.model_copy(update={"epochs": 8})
-    reasons = train(micro, meaningless, config, seed=0, on_epoch=lambda e: "median" if e.epoch == 7 else None)
-    assert reasons.reason == "chance-level"
+    ended = train(micro, meaningless, SMALL_BATCHES, seed=0, on_epoch=lambda e: "median" if e.epoch == 2 else None)
+    assert ended.reason == "chance-level"
 
 
 # ── data that is at fault ──

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from timm.data import create_dataset, create_transform
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.loader import PrefetchLoader, fast_collate
-from timm.data.readers.img_extensions import get_img_extensions
+from timm.data.readers.img_extensions import add_img_extensions, get_img_extensions
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -36,6 +36,8 @@ from nas.training.data.summary import (
     stratified_split,
     take_training,
 )
+
+add_img_extensions((".tif", ".tiff"))  # timm looks for PNG and JPEG only
 
 DEFAULT_SIZE = 224
 SMALL_SIZE = 128
@@ -250,6 +252,8 @@ def _fault(file: Path) -> str | None:
         if _verified.get(file) != key:
             with Image.open(file) as image:
                 image.load()
+                if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+                    return f"{file}: holds values that are not finite"
             _verified[file] = key
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"{file}: not a readable image: {' '.join(str(error).split()) or type(error).__name__}"
