@@ -105,6 +105,8 @@ class Worker:
     def _survive(self, error: Exception) -> None:
         """Wait for a database server that went away, and put back what this worker held; raise anything else."""
         if not connection_lost(self.url, error):
+            if isinstance(error, NasError):  # it has put its trial back
+                self.ledger.leave()
             raise error
         wait_for_database(self.storage.engine, self.url)
         for trial_id in self.ledger.held():
