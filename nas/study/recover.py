@@ -13,18 +13,34 @@ import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from nas.errors import UserError
 from nas.study import tables
 from nas.study.checkpoints import CheckpointFolder
 from nas.study.records import Study
-from nas.study.storage import close_storage, exclusive, explained, open_storage
+from nas.study.storage import clock, close_storage, exclusive, explained, open_storage
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 GRACE_S = 300.0
 """A worker counts as dead after this long without a sign of life; on this host at once when its process ends."""
+GRACE_VARIABLE = "FUSION_NAS_GRACE_S"
+"""Environment variable with another grace time, the same for all workers of a study; at least `MIN_GRACE_S`."""
+MIN_GRACE_S = 5.0
 MAX_CRASHES = 2
 """A trial that was being trained when this many workers died is not handed out again."""
+
+
+def grace_s() -> float:
+    """The grace time in seconds; `UserError` where the environment names one that is none."""
+    text = os.environ.get(GRACE_VARIABLE, str(GRACE_S))
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not MIN_GRACE_S <= value < float("inf"):
+        raise UserError(f"{GRACE_VARIABLE}: expected seconds, at least {MIN_GRACE_S:g}, got {text!r}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -57,9 +73,10 @@ def dead_workers(storage: "RDBStorage", study_id: int, known_dead: Collection[st
         .outerjoin(tables.workers, tables.workers.c.worker_id == tables.leases.c.worker_id)
         .where(tables.leases.c.study_id == study_id)
     )
-    now, host = time.time(), socket.gethostname()
+    host, grace = socket.gethostname(), grace_s()
     held: dict[str, list[int]] = {}
     with storage.engine.connect() as connection:
+        now = clock(connection)
         for row in connection.execute(query).mappings():
             worker_id = row[tables.leases.c.worker_id]
             local = row["host"] == host
@@ -67,7 +84,7 @@ def dead_workers(storage: "RDBStorage", study_id: int, known_dead: Collection[st
                 worker_id in known_dead
                 or row["ended_at"] is not None
                 or (local and not process_lives(row["pid"]))
-                or now - (row["heartbeat_at"] or 0) > GRACE_S  # its process number may be another's by now
+                or now - (row["heartbeat_at"] or 0) > grace  # its process number may be another's by now
             )
             if gone:
                 held.setdefault(worker_id, []).append(row[tables.leases.c.trial_id])
@@ -181,8 +198,7 @@ def _check_database(storage: "RDBStorage") -> tuple[str, float]:
     with storage.engine.connect() as connection:
         if storage.engine.dialect.name == "sqlite":
             return str(connection.exec_driver_sql("PRAGMA integrity_check").scalar()), 0.0
-        theirs = connection.scalar(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp())))
-        return "ok", time.time() - float(theirs or 0)
+        return "ok", time.time() - clock(connection)
 
 
 def _existing(folder: Path) -> Path:

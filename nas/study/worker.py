@@ -23,11 +23,12 @@ from nas.study.ledger import LeaseLost, Ledger, new_worker_id
 from nas.study.objective import Measure
 from nas.study.pruning import make_pruner
 from nas.study.records import Study
-from nas.study.recover import put_back, sweep
+from nas.study.recover import grace_s, put_back, sweep
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
 from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
 
 HEARTBEAT_S = 5.0
+"""Between signs of life; never more than a quarter of the grace time."""
 MAX_FAILURES_IN_A_ROW = 3
 
 
@@ -237,11 +238,12 @@ class _Heartbeat:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._pause_s = min(HEARTBEAT_S, grace_s() / 4)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def _beat(self) -> None:
-        while not self._done.wait(HEARTBEAT_S):
+        while not self._done.wait(self._pause_s):
             try:
                 self._ledger.heartbeat()
             except sa.exc.OperationalError:
