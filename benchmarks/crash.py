@@ -38,8 +38,8 @@ from nas.documents import write_atomically  # noqa: E402
 from nas.errors import NasError, UserError  # noqa: E402
 from nas.study import tables  # noqa: E402
 from nas.study.checkpoints import CheckpointFolder  # noqa: E402
+from nas.study.health import GRACE_VARIABLE, process_lives  # noqa: E402
 from nas.study.records import Study, open_study  # noqa: E402
-from nas.study.recover import GRACE_VARIABLE, process_lives  # noqa: E402
 from nas.study.storage import clock, open_engine  # noqa: E402
 from nas.training.checkpoint import Checkpoint  # noqa: E402
 from tests.postgres import Server, running  # noqa: E402
@@ -50,10 +50,13 @@ BEGIN, END = "<!-- crash: begin -->", "<!-- crash: end -->"
 NAME, EPOCHS, TRIALS = "crash", 3, 30
 LAUNCHER_SHARE = 0.15
 """Of the kills."""
-PAUSE_S = (1.0, 12.0)
-"""Between kills, drawn uniformly."""
+PAUSE_EPOCHS, PAUSE_S = 12, 5.0
+"""Most epochs and then most seconds between kills, drawn uniformly: a busy machine is not killed into standstill."""
+STARTUP_SHARE = 0.2
+"""Of the kills that wait for no epoch: they often hit what has only begun to start."""
 GRACE_S = 10.0
-LIMIT_S = 900.0
+LIMIT_S = 7200.0
+POLL_S = 0.1
 STUDY = """\
 schema: 1
 name: crash
@@ -176,7 +179,7 @@ def disturb(url: str, seed: int, rng: random.Random, kills: int) -> Round:
     """Run a study to its end with up to this many kills."""
     done, line = Round(), command(url, seed, TRIALS)
     launcher = launch(line)
-    next_kill = time.monotonic() + rng.uniform(*PAUSE_S)
+    ready = pause(url, rng)
     end = time.monotonic() + LIMIT_S
     while launcher.poll() is None:
         note_resumptions(url, done.hits)
@@ -184,7 +187,7 @@ def disturb(url: str, seed: int, rng: random.Random, kills: int) -> Round:
             done.problems.append("the study did not end")
             launcher.terminate()
             break
-        if len(done.hits) < kills and time.monotonic() >= next_kill:
+        if len(done.hits) < kills and ready():
             hit = strike(url, launcher.pid, rng)
             if hit is None:
                 time.sleep(0.05)
@@ -193,12 +196,33 @@ def disturb(url: str, seed: int, rng: random.Random, kills: int) -> Round:
             if hit.victim == "launcher":
                 launcher.wait()
                 launcher = launch(line)
-            next_kill = time.monotonic() + rng.uniform(*PAUSE_S)
-        time.sleep(0.02)
+            ready = pause(url, rng)
+        time.sleep(POLL_S)
     _, err = launcher.communicate()
     if launcher.returncode:
         done.problems.append(f"the launcher ended with {launcher.returncode}: {err.strip().splitlines()[-1:]}")
     return done
+
+
+def pause(url: str, rng: random.Random) -> Callable[[], bool]:
+    """A random time: it tells whether that is over."""
+    goal = num_epochs(url) + (0 if rng.random() < STARTUP_SHARE else rng.randint(0, PAUSE_EPOCHS))
+    seconds, since = rng.uniform(0.0, PAUSE_S), []
+
+    def over() -> bool:
+        if not since and num_epochs(url) >= goal:
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() - since[0] >= seconds
+
+    return over
+
+
+def num_epochs(url: str) -> int:
+    """Epochs that are stored."""
+    if opened(url) is None:
+        return 0
+    with open_engine(url).connect() as connection:
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(tables.epochs)) or 0)
 
 
 def strike(url: str, launcher: int, rng: random.Random) -> Hit | None:
@@ -341,7 +365,7 @@ def lost_nodes(server: Server, folder: Path, count: int, rng: random.Random) -> 
             done.hits.append(Hit("node", trial, now(url), epochs_lost(study, trial)))
         while near.poll() is None:
             note_resumptions(url, done.hits)
-            time.sleep(0.05)
+            time.sleep(POLL_S)
         near.communicate()
         done.problems += check(url, reference(folder, seed))
         rounds.append(done)

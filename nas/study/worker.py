@@ -17,13 +17,14 @@ from nas.errors import NasError
 from nas.measurement import EpochRecord, Interrupted, Outcome
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
-from nas.study.checkpoints import LANDMARK_ATTR, CheckpointFolder
+from nas.study.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, needed
 from nas.study.config import StudyConfig
+from nas.study.health import grace_s
 from nas.study.ledger import LeaseLost, Ledger, new_worker_id
 from nas.study.objective import Measure
 from nas.study.pruning import make_pruner
 from nas.study.records import Study
-from nas.study.recover import grace_s, put_back, sweep
+from nas.study.recover import put_back, sweep
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
 from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
 
@@ -210,7 +211,17 @@ class Worker:
             self.ledger.finish(trial._trial_id, architecture.digest, measurement)
             result = (measurement.outcome, measurement.score)
         self._tell(trial, *result)
-        self.checkpoints.remove_done(self.study.get_trials(deepcopy=False))
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove the files that no trial needs any more."""
+        files = self.checkpoints.files()
+        trials = self.study.get_trials(deepcopy=False)
+        wanted = needed(
+            Standing(t.number, t.state.name.lower(), t.values[0] if t.values else None, t.user_attrs.get(LANDMARK_ATTR))
+            for t in trials
+        )
+        self.checkpoints.remove(self.checkpoints.orphans(files, wanted))
 
     def _epoch_hook(self, trial: Trial) -> Callable[[EpochRecord], str | None]:
         """Stores and reports each epoch; answers with the pruner's name where it wants to stop."""
