@@ -163,7 +163,7 @@ def note_resumptions(url: str, hits: list[Hit]) -> None:
     if not open_hits or opened(url) is None:
         return
     with open_engine(url).connect() as connection:
-        since = dict(connection.execute(sa.select(tables.leases.c.trial_id, tables.leases.c.since)).tuples().all())
+        since = dict(connection.execute(sa.select(tables.leases.c.trial_id, tables.leases.c.since)).all())
     for hit in open_hits:
         if since.get(hit.trial, 0.0) > hit.at:
             hit.resumed_after_s = since[hit.trial] - hit.at
