@@ -6,7 +6,7 @@
 A round is one study of two workers that really train. At random moments a random worker, sometimes the launcher, gets
 `kill -9`; the same command goes on. A trial that was hit is not hit again before its next epoch: a trial whose workers
 die twice within an epoch is failed by design, as the one that kills them. Rounds follow each other until there were
-enough kills, each with a seed of its own; the same studies are run once without any kill. A lost node is a launcher on
+enough kills, each on a new database; the same study is run once without any kill. A lost node is a launcher on
 a host name of its own (a UTS namespace, which needs root) that dies with its worker: only the grace time tells.
 Everything stays on this machine; PostgreSQL is a temporary server. Writes benchmarks/results/crash.json and the table
 of docs/distributed.md.
@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -50,7 +51,7 @@ BEGIN, END = "<!-- crash: begin -->", "<!-- crash: end -->"
 NAME, EPOCHS, TRIALS = "crash", 3, 30
 LAUNCHER_SHARE = 0.15
 """Of the kills."""
-PAUSE_EPOCHS, PAUSE_S = 12, 5.0
+PAUSE_EPOCHS, PAUSE_S = 6, 4.0
 """Most epochs and then most seconds between kills, drawn uniformly: a busy machine is not killed into standstill."""
 STARTUP_SHARE = 0.2
 """Of the kills that wait for no epoch: they often hit what has only begun to start."""
@@ -90,10 +91,10 @@ class Round:
     problems: list[str] = field(default_factory=list)
 
 
-def command(url: str, seed: int, trials: int, workers: int = 2) -> list[str]:
+def command(url: str, workers: int = 2) -> list[str]:
     """The command line that creates the study and goes on with it."""
     run = [sys.executable, "-m", "nas", "search", str(Path(os.environ["CRASH_STUDY"])), "--storage", url]
-    return [*run, "--seed", str(seed), "--trials", str(trials), "--workers", str(workers)]
+    return [*run, "--trials", str(TRIALS), "--workers", str(workers)]
 
 
 def launch(line: list[str]) -> "subprocess.Popen[str]":
@@ -175,9 +176,9 @@ def now(url: str) -> float:
         return clock(connection)
 
 
-def disturb(url: str, seed: int, rng: random.Random, kills: int) -> Round:
+def disturb(url: str, rng: random.Random, kills: int) -> Round:
     """Run a study to its end with up to this many kills."""
-    done, line = Round(), command(url, seed, TRIALS)
+    done, line = Round(), command(url)
     launcher = launch(line)
     ready = pause(url, rng)
     end = time.monotonic() + LIMIT_S
@@ -284,10 +285,11 @@ def check(url: str, undisturbed: Counter[tuple[object, ...]]) -> list[str]:
     return problems
 
 
-def reference(folder: Path, seed: int) -> Counter[tuple[object, ...]]:
+@cache
+def reference(folder: Path) -> Counter[tuple[object, ...]]:
     """The same study without a kill."""
-    url = f"sqlite:///{folder / f'undisturbed-{seed}.db'}"
-    subprocess.run(command(url, seed, TRIALS), check=True, capture_output=True)
+    url = f"sqlite:///{folder / 'undisturbed.db'}"
+    subprocess.run(command(url), check=True, capture_output=True)
     return outcome(open_study(url, NAME))
 
 
@@ -296,12 +298,12 @@ def crashes(new_url: Callable[[], str], folder: Path, kills: int, rng: random.Ra
     rounds: list[Round] = []
     left = kills
     while left > 0:
-        seed, url = len(rounds), new_url()
-        done = disturb(url, seed, rng, left)
-        done.problems += check(url, reference(folder, seed))
+        url = new_url()
+        done = disturb(url, rng, left)
+        done.problems += check(url, reference(folder))
         rounds.append(done)
         left -= len(done.hits)
-        print(f"round {seed}: {len(done.hits)} kills, problems: {done.problems or 'none'}", flush=True)
+        print(f"round {len(rounds)}: {len(done.hits)} kills, problems: {done.problems or 'none'}", flush=True)
     return summary(rounds)
 
 
@@ -324,7 +326,7 @@ def summary(rounds: list[Round]) -> dict[str, Any]:
 def restarts(server: Server, folder: Path, count: int, rng: random.Random) -> dict[str, Any]:
     """The database server stops hard and starts again, while a study runs."""
     url, done = server.url(), Round()
-    launcher = launch(command(url, 0, TRIALS))
+    launcher = launch(command(url))
     for _ in range(count):
         wait_for(lambda: (study := opened(url)) is not None and study.num_alive() > 0)
         time.sleep(rng.uniform(1.0, 5.0))
@@ -338,7 +340,7 @@ def restarts(server: Server, folder: Path, count: int, rng: random.Random) -> di
     _, err = launcher.communicate()
     if launcher.returncode:
         done.problems.append(f"the launcher ended with {launcher.returncode}: {err.strip().splitlines()[-1:]}")
-    done.problems += check(url, reference(folder, 0))
+    done.problems += check(url, reference(folder))
     return {"restarts": len(done.hits), "problems": done.problems}
 
 
@@ -346,12 +348,12 @@ def lost_nodes(server: Server, folder: Path, count: int, rng: random.Random) -> 
     """A host dies with its launcher and its worker; another has to notice by the grace time alone."""
     os.environ[GRACE_VARIABLE] = str(GRACE_S)
     rounds = []
-    for seed in range(count):
+    for number in range(count):
         url, done = server.url(), Round()
-        near = launch(command(url, seed, TRIALS, 1))
+        near = launch(command(url, 1))
         wait_for(lambda url=url: (study := opened(url)) is not None and study.num_alive() > 0)  # type: ignore[misc]
         script = 'hostname "$0" && exec "$@"'
-        far = launch(["unshare", "--uts", "sh", "-c", script, f"far-{seed}", *command(url, seed, TRIALS, 1)])
+        far = launch(["unshare", "--uts", "sh", "-c", script, f"far-{number}", *command(url, 1)])
         wait_for(lambda: any(held_by(url, pid) for pid in children(far.pid)))  # noqa: B023 - called at once
         time.sleep(rng.uniform(0.0, 2.0))
         wait_for(lambda: any(held_by(url, pid) for pid in children(far.pid)))  # noqa: B023 - called at once
@@ -367,9 +369,9 @@ def lost_nodes(server: Server, folder: Path, count: int, rng: random.Random) -> 
             note_resumptions(url, done.hits)
             time.sleep(POLL_S)
         near.communicate()
-        done.problems += check(url, reference(folder, seed))
+        done.problems += check(url, reference(folder))
         rounds.append(done)
-        print(f"node {seed}: problems: {done.problems or 'none'}", flush=True)
+        print(f"node {number}: problems: {done.problems or 'none'}", flush=True)
     del os.environ[GRACE_VARIABLE]
     return {"grace_s": GRACE_S, **summary(rounds)}
 

@@ -114,6 +114,7 @@ def _explain(url: str, error: Exception) -> StorageError:
         "disk is full": "the disk is full; free some space and type the same command again",
         "database is locked": f"another program has locked the database for over {BUSY_TIMEOUT_S} s; stop it",
         "malformed": "the database is damaged; restore it from a backup",
+        "permission denied": f"{cause}; the database's owner has to GRANT it",
     }
     hint = next((text for key, text in hints.items() if key in cause), cause)
     return StorageError(f"{redact(url)}: {hint}")
@@ -231,12 +232,11 @@ def open_storage(url: str, *, create: bool = False) -> "RDBStorage":
         _check_before_creation(url)
     if path is not None:
         _make_folder(path, url)
-    storage = _connect(url)
-    with explained(url), storage.engine.begin() as connection:
+    with explained(url), sa.create_engine(_parse(url), poolclass=sa.NullPool).begin() as connection:
         tables.metadata.create_all(connection)
         if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
             connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-    return storage
+    return _connect(url)
 
 
 def close_storage(storage: "RDBStorage") -> None:
