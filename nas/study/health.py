@@ -106,7 +106,7 @@ class Health:
     dead_workers: tuple[str, ...]
     """Workers that hold trials and are gone."""
     stale_trials: tuple[int, ...]
-    """Numbers of running trials (and candidates) whose worker is gone; the next worker that asks for work puts them back."""
+    """Numbers of running trials (and candidates) whose worker is gone; the next free worker puts them back."""
     orphan_checkpoints: tuple[str, ...]
     """Files that no trial needs any more, or that a crash left half-written."""
     clock_skew_s: float

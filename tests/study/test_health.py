@@ -63,7 +63,7 @@ def test_a_study_is_examined_and_mended(broken: Study) -> None:
     found = examine(broken)
     assert (found.dead_workers, found.stale_trials) == (("gone",), (1, 3))
     assert found.orphan_checkpoints == (".trial-0.ckpt.abc", "trial-77.ckpt")
-    assert (found.schema, abs(found.clock_skew_s) < 5) == (1, True)
+    assert (found.schema, abs(found.clock_skew_s) < 5) == (tables.SCHEMA_VERSION, True)
     assert examine(broken).stale_trials == found.stale_trials  # looking changes nothing
 
     done = recover(broken)

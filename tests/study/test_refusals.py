@@ -13,6 +13,7 @@ from nas.study.config import StudyConfig
 from nas.study.launch import create_study
 from nas.study.records import open_study
 from nas.study.storage import open_engine, open_storage
+from nas.study.tables import SCHEMA_VERSION
 from tests.postgres import Server
 
 from .conftest import SUMMARY
@@ -82,7 +83,7 @@ def test_another_schema(postgres_server: Server) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE nas_schema SET version = 99")
     for attempt in ATTEMPTS:
-        with pytest.raises(StorageError, match=r"database schema 99, this version reads 1"):
+        with pytest.raises(StorageError, match=rf"database schema 99, this version reads {SCHEMA_VERSION}"):
             attempt(url)
 
 
