@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import optuna
 import psycopg
 import pytest
 
@@ -11,8 +12,9 @@ from nas.errors import StorageError, UserError
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
 from nas.study.launch import create_study
+from nas.study.ledger import Ledger
 from nas.study.records import open_study
-from nas.study.storage import open_engine, open_storage
+from nas.study.storage import close_storage, open_engine, open_storage
 from nas.study.tables import SCHEMA_VERSION
 from tests.postgres import Server
 
@@ -70,6 +72,15 @@ def test_a_user_without_rights(postgres_server: Server) -> None:
         with pytest.raises(StorageError, match=r"permission denied.*GRANT") as raised:
             attempt(guest)
         said(raised.value)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest")
+        connection.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO guest")
+    storage = open_storage(guest)  # what a worker needs
+    trial = optuna.load_study(study_name="s", storage=storage).ask()
+    ledger = Ledger(storage, open_study(guest, "s").study_id, "w")
+    ledger.join("cpu")
+    assert ledger.lease(trial._trial_id)
+    close_storage(storage)
     empty = postgres_server.url().replace("nas@", "guest@")
     with pytest.raises(StorageError, match=r"permission denied.*GRANT") as raised:
         create(empty)
@@ -97,6 +108,7 @@ LAUNCH = """
 import sys
 from nas.study.config import StudyConfig
 from nas.study.launch import create_study
+from nas.study.ledger import Ledger
 from tests.study.conftest import SUMMARY
 
 sys.stdin.readline()
