@@ -1,25 +1,32 @@
 """Many workers at once on one database, with trials that take no time: locks, duplicates, losses, trials a second.
 
-    python benchmarks/storm.py --workers 16 --trials 500
-    python benchmarks/storm.py --workers 32 --trials 200 --storage postgresql://USER@HOST/DATABASE
+    python benchmarks/storm.py                                # 16 processes on SQLite, 32 on PostgreSQL, 500 trials
+    python benchmarks/storm.py --database sqlite --workers 8 --trials 200 --no-write
 
-Each worker is a process that runs the real worker loop; only the training is replaced by five epochs that
-cost nothing. Bounded by --trials in all.
+Each worker is a process that runs the real worker loop; only the training is replaced by five epochs that cost
+nothing. Bounded by --trials in all. Everything stays on this machine: PostgreSQL is a temporary server. Writes
+benchmarks/results/storm.json and the table of docs/distributed.md.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from nas.architecture import Architecture
+from nas.documents import write_atomically
 from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.study import tables
 from nas.study.config import StudyConfig
@@ -27,7 +34,13 @@ from nas.study.launch import create_study
 from nas.study.records import Study, open_study
 from nas.study.storage import open_engine
 from nas.training.data.summary import DataSummary
+from tests.postgres import running
 
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "storm.json"
+PAGE = HERE.parent / "docs" / "distributed.md"
+BEGIN, END = "<!-- storm: begin -->", "<!-- storm: end -->"
+WORKERS = {"sqlite": 16, "postgresql": 32}
 EPOCHS = 5
 NAME = "storm"
 SUMMARY = DataSummary(
@@ -94,7 +107,9 @@ def work(url: str) -> None:
     worker = Worker(open_study(url, NAME), no_training, stop=StopFlag())
     print("ready", flush=True)
     sys.stdin.readline()
+    started = time.process_time()
     worker.run()
+    print(time.process_time() - started)
 
 
 def verdict(study: Study, errors: list[str], seconds: float, num_workers: int) -> dict[str, object]:
@@ -119,49 +134,73 @@ def verdict(study: Study, errors: list[str], seconds: float, num_workers: int) -
     }
 
 
+def storm(url: str, num_workers: int, num_trials: int, sampler: str) -> dict[str, object]:
+    """Create a study, start the workers together, wait, and look at what came of it."""
+    content = {"schema": 1, "name": NAME, "space": "full", "sampler": sampler, "trials": num_trials}
+    config = StudyConfig.parse({**content, "training": {"epochs": EPOCHS}}, "storm")
+    study, load = create_study(config, "", url, lambda _: SUMMARY), os.getloadavg()[0]
+    command = [sys.executable, __file__, "--work", url]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(num_workers)
+    ]
+    for process in processes:
+        process.stdout.readline()
+    started = time.perf_counter()
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    errors, cpu_s = [], 0.0
+    for process in processes:
+        out, err = process.communicate()
+        if process.returncode:
+            errors.append(err.strip().splitlines()[-1])
+        else:
+            cpu_s += float(out)
+    found = verdict(study, errors, time.perf_counter() - started, num_workers)
+    cpu_ms = round(1000 * cpu_s / num_trials, 1)
+    return {**found, "sampler": sampler, "cpu_ms_per_trial": cpu_ms, "cores": os.cpu_count(), "load": round(load, 1)}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The measured table of the documentation."""
+    rows = ["| database | processes | trials | errors | lost | twice | trials/s | CPU a trial | cores, load before |"]
+    rows.append("|---|---:|---:|---:|---:|---:|---:|---:|---|")
+    names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+    rows += [
+        f"| {names[key]} | {one['workers']} | {one['trials']} | {len(one['errors'])} | {one['lost']} | "
+        f"{one['twice']} | {one['trials_per_s']} | {one['cpu_ms_per_trial']:.0f} ms | {one['cores']}, {one['load']:g} |"
+        for key, one in sorted(results.items(), reverse=True)
+    ]
+    return "\n".join(rows) + "\n"
+
+
 def main() -> None:
-    """Create a study, start the workers together, wait, and print what came of it."""
+    """Run the storms that are wanted, and write what came of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=16)
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="default: both")
+    parser.add_argument("--workers", type=int, help="default: 16 on SQLite, 32 on PostgreSQL")
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--sampler", default="random", choices=["random", "tpe"])
-    parser.add_argument("--storage", help="an empty database; default: a new SQLite file")
+    parser.add_argument("--no-write", action="store_true")
     parser.add_argument("--work", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.work:
-        work(given.work)
+    args = parser.parse_args()
+    if args.work:
+        work(args.work)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        url = given.storage or f"sqlite:///{folder}/nas.db"
-        config = StudyConfig.parse(
-            {
-                "schema": 1,
-                "name": NAME,
-                "space": "full",
-                "sampler": given.sampler,
-                "trials": given.trials,
-                "training": {"epochs": EPOCHS},
-            },
-            "storm",
-        )
-        study = create_study(config, "", url, lambda _: SUMMARY)
-        command = [sys.executable, __file__, "--work", url]
-        processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(given.workers)
-        ]
-        for process in processes:
-            process.stdout.readline()
-        started = time.perf_counter()
-        errors = []
-        for process in processes:
-            process.stdin.write("\n")
-            process.stdin.flush()
-        for process in processes:
-            _, err = process.communicate()
-            if process.returncode:
-                errors.append(err.strip().splitlines()[-1])
-        print(json.dumps(verdict(study, errors, time.perf_counter() - started, given.workers), indent=2))
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for database, usual in WORKERS.items():
+        if args.database not in (None, database):
+            continue
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            server = stack.enter_context(running()) if database == "postgresql" else None
+            url = server.url() if server else f"sqlite:///{folder}/nas.db"
+            results[database] = storm(url, args.workers or usual, args.trials, args.sampler)
+        print(database, json.dumps(results[database], indent=2), flush=True)
+    if not args.no_write:
+        write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
+        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+        write_atomically(PAGE, f"{before}{BEGIN}\n{table(results)}{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":

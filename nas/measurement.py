@@ -24,6 +24,12 @@ class Interrupted(NasError):
     exit_code = 130
 
 
+class OutOfMemory(NasError):
+    """The memory of a device that several workers share ran out: nothing is wrong with the candidate."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """One epoch of one run."""

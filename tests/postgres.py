@@ -61,6 +61,21 @@ class Server:
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
 
+    @contextmanager
+    def demanding_passwords(self) -> Iterator[None]:
+        """While inside, the user `nas` has a password and has to give it."""
+        rules = self.folder / "data" / "pg_hba.conf"
+        before = rules.read_text()
+        with psycopg.connect(host="127.0.0.1", port=self.port, user="nas", dbname="postgres", autocommit=True) as c:
+            c.execute("ALTER ROLE nas PASSWORD 'right'")
+            rules.write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+            c.execute("SELECT pg_reload_conf()")
+            try:
+                yield
+            finally:
+                rules.write_text(before)
+                c.execute("SELECT pg_reload_conf()")
+
     def url(self) -> str:
         """The URL of a new, empty database."""
         name = f"t{secrets.token_hex(6)}"

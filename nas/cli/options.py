@@ -1,11 +1,15 @@
 """Options that several commands share."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from nas.errors import UserError
 from nas.study.storage import DEFAULT_URL, STORAGE_VARIABLE
+
+if TYPE_CHECKING:
+    from nas.study.engines import Engine
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a stored study.", show_default=False)]
 Storage = Annotated[
@@ -16,34 +20,97 @@ Workers = Annotated[
     str | None, typer.Option("--workers", metavar="N|auto", help="Local worker processes; auto: one a core.")
 ]
 Devices = Annotated[str, typer.Option("--devices", metavar="auto|cpu|0,1", help="Where the workers train.")]
+PerDevice = Annotated[
+    int | None,
+    typer.Option(
+        "--per-device", min=1, metavar="K", help="Workers that share a device; fewer where its memory runs out."
+    ),
+]
+EngineOption = Annotated[
+    Literal["local", "ray", "slurm"],
+    typer.Option("--engine", help="What starts the workers: this machine, a Ray cluster, or Slurm."),
+]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-set", metavar="KEY=VALUE", help="slurm: an option of its jobs, e.g. partition=gpu or time=240."
+    ),
+]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
-__all__ = ["DEFAULT_URL", "INTERRUPTED", "Devices", "Json", "Storage", "StudyName", "Workers"]
+__all__ = [
+    "DEFAULT_URL",
+    "INTERRUPTED",
+    "Devices",
+    "EngineOption",
+    "EngineOptions",
+    "Json",
+    "PerDevice",
+    "Storage",
+    "StudyName",
+    "Workers",
+]
 
 
-def worker_count(text: str | None, default: int) -> int:
-    """The number of workers that ``--workers`` asks for."""
-    from nas.study.launch import cpu_count
-
-    if text is None:
-        return default
-    if text == "auto":
-        return cpu_count()
+def worker_wish(text: str | None) -> int | Literal["auto"] | None:
+    """What ``--workers`` asks for; None where it was not given."""
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]  # the literal itself
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"--workers: expected a positive number or auto, got {text!r}")
     return int(text)
 
 
+def worker_count(text: str | None, default: int) -> int:
+    """The number of processes of this machine that ``--workers`` asks for; auto: one a core."""
+    from nas.study.launch import cpu_count
+
+    wish = worker_wish(text)
+    return cpu_count() if wish == "auto" else wish or default
+
+
+def chosen_engine(
+    name: Literal["local", "ray", "slurm"],
+    config: Mapping[str, Any],
+    *,
+    workers: str | None,
+    devices: str,
+    per_device: int | None,
+    options: Sequence[str] | None,
+) -> "Engine":
+    """The engine of the command line for a study with this configuration."""
+    from nas.study.engines import Request, make_engine
+
+    names = device_names(devices)
+    request = Request(
+        workers=worker_wish(workers),
+        usual=config["workers"],
+        devices=names if names != ("auto",) else (config["training"]["device"],),
+        per_device=per_device,
+        options=dict(_key_and_value(option) for option in options or ()),
+    )
+    if options and name != "slurm":
+        raise UserError(f"--engine-set {options[0]}: only --engine slurm has options")
+    return make_engine(name, request)
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--engine-set {text}: expected KEY=VALUE, for example partition=gpu")
+    return key, value
+
+
 def device_names(text: str) -> tuple[str, ...]:
-    """The torch devices that ``--devices`` asks for; they are dealt out to the local workers in turn."""
+    """The torch devices that ``--devices`` asks for."""
     if text in ("auto", "cpu", "mps", "cuda"):
         return (text,)
     numbers = text.split(",")
-    if all(number.isdigit() for number in numbers):
+    if all(number.isdigit() for number in numbers) and len(set(numbers)) == len(numbers):
         return tuple(f"cuda:{number}" for number in numbers)
-    raise UserError(f"--devices: expected auto, cpu, mps or numbers of GPUs such as 0,1, got {text!r}")
+    raise UserError(f"--devices: expected auto, cpu, mps or different numbers of GPUs such as 0,1, got {text!r}")
 
 
 def seconds(text: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Running local workers with progress on standard error, and watching a study."""
+"""Running workers with progress on standard error, and watching a study."""
 
 import os
 import signal
@@ -14,7 +14,8 @@ from nas.cli.options import INTERRUPTED
 from nas.errors import StorageError
 from nas.report.live import screen
 from nas.report.summary import Summary, counts_text, pace_text, summarise, summary_text
-from nas.study.launch import LocalWorkers, absolute_url, sweep_study
+from nas.study.engines import Engine, Workers
+from nas.study.launch import sweep_study
 from nas.study.records import Study
 from nas.study.storage import DEFAULT_URL, RECONNECT_S, connection_lost, redact
 
@@ -30,8 +31,8 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def work(study: Study, num_workers: int, devices: Sequence[str], limit_s: float | None) -> int:
-    """Train what is left of a study with local workers; returns the exit code."""
+def work(study: Study, engine: Engine, limit_s: float | None) -> int:
+    """Train what is left of a study with the workers of an engine; returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)
     before = summarise(study)
@@ -41,10 +42,10 @@ def work(study: Study, num_workers: int, devices: Sequence[str], limit_s: float 
         typer.echo(summary_text(before))
         _write_results(study)
         return 0
-    count = min(num_workers, before.target - before.ended)
+    count = min(engine.num_workers, before.target - before.ended)
     say(f"study {study.name!r}: {before.target - before.ended} trials to do, {count} worker{'s' if count > 1 else ''}")
     deadline = time.time() + limit_s if limit_s else None
-    workers = LocalWorkers(absolute_url(study.url), study.name, count, tuple(devices), deadline)
+    workers = engine.start(study, count, deadline)
     interrupted = False
     try:
         with workers:
@@ -82,7 +83,7 @@ def _storage_hint(study: Study) -> str:
     return "" if study.url == DEFAULT_URL else f" --storage {redact(study.url)}"
 
 
-def _follow(study: Study, workers: LocalWorkers) -> None:
+def _follow(study: Study, workers: Workers) -> None:
     """Show progress until no worker runs, also none that replaced a killed one.
 
     Raises what a failed worker said, if work is left.
@@ -155,10 +156,10 @@ def _rest(began: float) -> None:
     time.sleep(max(POLL_S, POLL_REST * (time.monotonic() - began)))
 
 
-def _poll(study: Study, workers: LocalWorkers) -> Summary:
+def _poll(study: Study, workers: Workers) -> Summary:
     summary = _patient_summary(study)
-    if not summary.done and (killed := workers.replace_killed()):
-        say(f"{killed} worker{'s were' if killed > 1 else ' was'} killed; started anew, nothing is lost")
+    for line in [] if summary.done else workers.mend():
+        say(line)
     return summary
 
 

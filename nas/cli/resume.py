@@ -7,12 +7,14 @@ import typer
 from nas.cli.options import (
     DEFAULT_URL,
     Devices,
+    EngineOption,
+    EngineOptions,
+    PerDevice,
     Storage,
     StudyName,
     Workers,
-    device_names,
+    chosen_engine,
     seconds,
-    worker_count,
 )
 
 
@@ -22,6 +24,9 @@ def resume(
     timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop after this time; resumable.")] = None,
     workers: Workers = None,
     devices: Devices = "auto",
+    per_device: PerDevice = None,
+    engine: EngineOption = "local",
+    engine_set: EngineOptions = None,
     storage: Storage = DEFAULT_URL,
 ) -> int:
     """Go on with a stored study from the database alone."""
@@ -30,10 +35,12 @@ def resume(
     from nas.study.records import open_study
 
     study = open_study(storage, study_name)
-    num_workers = worker_count(workers, study.config["workers"])
-    dealt, limit = device_names(devices), seconds(timeout) or study.config["timeout_s"]
+    limit = seconds(timeout) or study.config["timeout_s"]
+    starter = chosen_engine(
+        engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set
+    )
     if trials is not None:
         wanted = study.target + trials
         if (target := set_target(study, wanted)) < wanted:
             say(f"the space holds no more than {target} networks: the study ends there")
-    return work(study, num_workers, dealt, limit)
+    return work(study, starter, limit)

@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, INTERRUPTED, Devices, Storage, Workers, device_names, seconds, worker_count
+from nas.cli.options import (
+    DEFAULT_URL,
+    INTERRUPTED,
+    Devices,
+    EngineOption,
+    EngineOptions,
+    PerDevice,
+    Storage,
+    Workers,
+    chosen_engine,
+    seconds,
+    worker_count,
+)
 
 if TYPE_CHECKING:
     from nas.study.config import StudyConfig
@@ -18,6 +30,9 @@ def search(
     timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop after this time; resumable.")] = None,
     workers: Workers = None,
     devices: Devices = "auto",
+    per_device: PerDevice = None,
+    engine: EngineOption = "local",
+    engine_set: EngineOptions = None,
     storage: Storage = DEFAULT_URL,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of sampling and training.")] = None,
     set_: Annotated[
@@ -38,16 +53,17 @@ def search(
     overrides += [f"trials={trials}"] if trials is not None else []
     config, text = StudyConfig.load(study_file, overrides)
     check_tracker(config.tracking)
-    num_workers = worker_count(workers, config.workers)
-    dealt = device_names(devices)
     limit = seconds(timeout) or config.timeout_s
+    starter = chosen_engine(
+        engine, config.to_dict(), workers=workers, devices=devices, per_device=per_device, options=engine_set
+    )
     if dry_run:
-        return _print_plan(config, num_workers)
+        return _print_plan(config, starter.num_workers)
     study = stored_study(storage, config.name)
     if study is None:
         calibration = None
         if config.estimate.by == "auto":
-            calibration = measure(config, config.calibrate, storage, num_workers)
+            calibration = measure(config, config.calibrate, storage, worker_count(workers, config.workers))
             if calibration is None:
                 return INTERRUPTED
             say(calibration.advice)
@@ -59,7 +75,7 @@ def search(
             set_target(study, config.trials)
         if config.tracking != study.config.get("tracking"):
             set_tracking(study, config.tracking)
-    return work(study, num_workers, dealt, limit)
+    return work(study, starter, limit)
 
 
 def _describe(config: "StudyConfig") -> "DataSummary":

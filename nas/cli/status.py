@@ -15,9 +15,10 @@ def status(
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until the study is done; Ctrl-C ends it.")] = False,
 ) -> int:
-    """Trials by state and reason, the best so far beside the plain network, throughput, workers alive."""
+    """Trials by state and reason, the best so far beside the plain network, throughput, workers, and what is stale."""
     from nas.cli.progress import watch_status
-    from nas.report.summary import summarise, summary_text
+    from nas.report.summary import health_text, summarise, summary_text
+    from nas.study.health import examine
     from nas.study.records import open_study, study_names
 
     if watch and as_json:
@@ -26,10 +27,11 @@ def status(
     studies = [open_study(storage, name) for name in names]
     if watch:
         return watch_status(studies)
-    summaries = [summarise(study) for study in studies]
+    found = [(summarise(study), examine(study)) for study in studies]
     if as_json:
-        content = [summary.to_dict() for summary in summaries]
+        content = [{**summary.to_dict(), "health": health.to_dict()} for summary, health in found]
         typer.echo(json.dumps(content[0] if study_name is not None else content, indent=2))
     else:
-        typer.echo("\n\n".join(summary_text(summary) for summary in summaries) or "no studies yet")
+        texts = [f"{summary_text(summary)}\n{health_text(health, summary.name)}" for summary, health in found]
+        typer.echo("\n\n".join(texts) or "no studies yet")
     return 0

@@ -1,10 +1,11 @@
 """Where the checkpoints of a study lie, and which of them are kept."""
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from optuna.trial import FrozenTrial, TrialState
+from typing import NamedTuple
 
 from nas.study.records import Study
 from nas.study.storage import sqlite_path
@@ -17,6 +18,8 @@ ROOT_VARIABLE = "FUSION_NAS_CHECKPOINTS"
 DEFAULT_ROOT = Path("studies/checkpoints")
 """For databases on a server; machines must share the folder if a trial is to go on elsewhere from its checkpoint."""
 
+FILE_NAME = re.compile(r"trial-(?P<number>\d+)\.ckpt|\.trial-(?P<half>\d+)\.ckpt\..+")
+
 
 def checkpoint_root(url: str) -> Path:
     """The folder of the environment variable, else the one beside an SQLite database."""
@@ -24,6 +27,38 @@ def checkpoint_root(url: str) -> Path:
     if root:
         return Path(root)
     return database.parent / "checkpoints" if database else DEFAULT_ROOT
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Numbers of trials whose files may not go."""
+
+    running: frozenset[int]
+    """A half-written file may become a checkpoint yet."""
+    checkpoints: frozenset[int]
+    """Trials that have not ended, the best trial and the plain network: they are what can be exported."""
+
+
+class Standing(NamedTuple):
+    """What decides about the files of a trial."""
+
+    number: int
+    state: str
+    """complete, pruned, running, waiting or fail."""
+    score: float | None
+    landmark: str | None
+
+
+def needed(trials: Iterable[Standing]) -> Needed:
+    """What the trials of a study need."""
+    every = tuple(trials)
+    complete = [t for t in every if t.state == "complete"]
+    best = max(complete, key=lambda t: (t.score or 0.0, -t.number), default=None)
+    kept = {t.number for t in every if t.state in ("running", "waiting") or t is best or t.landmark == "plain"}
+    return Needed(
+        running=frozenset(t.number for t in every if t.state == "running"),
+        checkpoints=frozenset(kept),
+    )
 
 
 class CheckpointFolder:
@@ -39,19 +74,23 @@ class CheckpointFolder:
         """The file of a trial, whether it exists or not."""
         return self.folder / f"trial-{number}.ckpt"
 
-    def remove_done(self, trials: Iterable[FrozenTrial]) -> int:
-        """Remove what ended trials left, but keep the best trial's and the plain network's for export.
+    def files(self) -> dict[Path, int]:
+        """Every file with the number of its trial: checkpoints, and what is being or was half written."""
+        found = ((path, FILE_NAME.fullmatch(path.name)) for path in self.folder.glob("*"))
+        return {path: int(match["number"] or match["half"]) for path, match in found if match}
 
-        Returns how many files were removed.
-        """
-        by_number = {trial.number: trial for trial in trials}
-        complete = [t for t in by_number.values() if t.state == TrialState.COMPLETE]
-        best = max(complete, key=lambda t: (t.value, -t.number), default=None)
-        removed = 0
-        for path in self.folder.glob("trial-*.ckpt"):
-            trial = by_number.get(int(path.stem.removeprefix("trial-")))
-            kept = trial is best or (trial is not None and trial.user_attrs.get(LANDMARK_ATTR) == "plain")
-            if trial is not None and trial.state.is_finished() and not kept:
-                path.unlink(missing_ok=True)  # another worker may clean at the same time
-                removed += 1
-        return removed
+    def orphans(self, files: Mapping[Path, int], wanted: Needed) -> list[Path]:
+        """Those of ``files``, listed before the trials were read, that no trial needs."""
+        return sorted(
+            path
+            for path, number in files.items()
+            if number not in (wanted.running if path.name.startswith(".") else wanted.checkpoints)
+        )
+
+    def remove(self, paths: Iterable[Path]) -> int:
+        """Remove files; returns how many. Another worker may do the same at the same time."""
+        count = 0
+        for path in paths:
+            path.unlink(missing_ok=True)
+            count += 1
+        return count

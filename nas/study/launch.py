@@ -1,30 +1,24 @@
-"""Creating a study or joining a stored one, and running local workers on it."""
+"""Creating a study or joining a stored one."""
 
 import os
 import platform
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from nas.errors import NasError, StorageError, UserError
+from nas.errors import StorageError, UserError
 from nas.estimate.config import EstimateConfig
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study import tables
 from nas.study.config import RUNTIME_KEYS, StudyConfig
-from nas.study.ledger import new_worker_id
 from nas.study.records import Study, open_study
 from nas.study.storage import (
-    STORAGE_VARIABLE,
     close_storage,
     exclusive,
     explained,
@@ -50,8 +44,6 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
 )
-HAND_BACK_S = 1.5
-"""Time that workers have to put their trials back after Ctrl-C."""
 
 
 def stored_study(url: str, name: str) -> Study | None:
@@ -214,96 +206,6 @@ def set_tracking(study: Study, tracker: str | None) -> None:
         connection.execute(
             sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(config=config)
         )
-
-
-@dataclass
-class LocalWorkers:
-    """Worker processes of this machine, each in a session of its own so that Ctrl-C reaches only the launcher."""
-
-    url: str
-    name: str
-    count: int
-    devices: tuple[str, ...] = ("auto",)
-    """Dealt out to the workers in turn."""
-    deadline: float | None = None
-    killed: set[str] = field(default_factory=set)
-    """Ids of workers that did not put their trials back in time."""
-    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _logs: dict[str, IO[bytes]] = field(default_factory=dict)
-    _dealt: dict[str, str] = field(default_factory=dict)
-
-    def __enter__(self) -> "LocalWorkers":
-        for number in range(self.count):
-            self._start(self.devices[number % len(self.devices)])
-        return self
-
-    def _start(self, device: str) -> None:
-        worker_id, threads = new_worker_id(), max(1, cpu_count() // self.count)
-        command = [sys.executable, "-m", "nas", "worker", self.name]
-        command += ["--id", worker_id, "--parent", str(os.getpid())]
-        command += ["--threads", str(threads), "--device", device]
-        if self.deadline is not None:
-            command += ["--deadline", str(self.deadline)]
-        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the workers
-        self._logs[worker_id] = log
-        self._dealt[worker_id] = device
-        self._processes[worker_id] = subprocess.Popen(  # noqa: S603 - our own command line
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # The URL may hold a password, which a command line would show to everybody on the machine.
-            env={**os.environ, STORAGE_VARIABLE: self.url, "OMP_NUM_THREADS": str(threads)},
-            start_new_session=True,
-        )
-
-    def replace_killed(self) -> int:
-        """Start a new worker for each that a signal has ended (out of memory, say); returns how many.
-
-        The trial that it held is taken up again or, if it kills worker after worker, failed.
-        """
-        killed = [key for key, process in self._processes.items() if (process.poll() or 0) < 0]
-        for key in killed:
-            del self._processes[key]
-            self._start(self._dealt[key])
-        return len(killed)
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        for log in self._logs.values():
-            log.close()
-
-    @property
-    def num_running(self) -> int:
-        """Processes that have not ended."""
-        return sum(process.poll() is None for process in self._processes.values())
-
-    def raise_failure(self) -> None:
-        """When all have ended and one did not end well, raise what it said last."""
-        if self.num_running:
-            return
-        for worker_id, process in self._processes.items():
-            if process.returncode not in (0, 130):
-                log = self._logs[worker_id]
-                log.seek(0)
-                lines = log.read().decode(errors="replace").strip().splitlines()
-                said = lines[-1].removeprefix("nas: ") if lines else f"ended with code {process.returncode}"
-                failure = UserError if process.returncode == UserError.exit_code else NasError
-                raise failure(said)
-
-    def stop(self) -> None:
-        """Ask the workers to put their trials back; those that do not answer in time are killed and swept."""
-        running = {key: process for key, process in self._processes.items() if process.poll() is None}
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + HAND_BACK_S
-        for worker_id, process in running.items():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                self.killed.add(worker_id)
 
 
 def sweep_study(study: Study, killed: Collection[str] = ()) -> int:

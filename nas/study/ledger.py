@@ -19,6 +19,7 @@ from nas.architecture import Architecture
 from nas.errors import NasError, UserError
 from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.study import tables
+from nas.study.storage import clock
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -42,33 +43,31 @@ class Ledger:
 
     def join(self, device: str) -> None:
         """Enter this process among the study's workers; one that worked on another study before moves."""
-        now = time.time()
         row = {
             "worker_id": self.worker_id,
             "study_id": self.study_id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "device": device,
-            "started_at": now,
-            "heartbeat_at": now,
         }
         mine = tables.workers.c.worker_id == self.worker_id
         with self._engine.begin() as connection:
+            now = clock(connection)
             connection.execute(sa.delete(tables.workers).where(mine))
-            connection.execute(sa.insert(tables.workers).values(row))
+            connection.execute(sa.insert(tables.workers).values({**row, "started_at": now, "heartbeat_at": now}))
 
     def heartbeat(self) -> None:
         """Give a sign of life."""
-        self._update_worker(heartbeat_at=time.time())
+        self._note_moment("heartbeat_at")
 
     def leave(self) -> None:
         """Say goodbye."""
-        self._update_worker(ended_at=time.time())
+        self._note_moment("ended_at")
 
-    def _update_worker(self, **values: float) -> None:
+    def _note_moment(self, column: str) -> None:
         mine = tables.workers.c.worker_id == self.worker_id
         with self._engine.begin() as connection:
-            connection.execute(sa.update(tables.workers).where(mine).values(values))
+            connection.execute(sa.update(tables.workers).where(mine).values({column: clock(connection)}))
 
     # Leases
 
@@ -78,11 +77,10 @@ class Ledger:
             "trial_id": trial_id,
             "study_id": self.study_id,
             "worker_id": self.worker_id,
-            "since": time.time(),
         }
         try:
             with self._engine.begin() as connection:
-                connection.execute(sa.insert(tables.leases).values(row))
+                connection.execute(sa.insert(tables.leases).values({**row, "since": clock(connection)}))
         except IntegrityError:
             return False
         return True

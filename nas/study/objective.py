@@ -5,9 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from nas.architecture import Architecture
 from nas.errors import DataError
-from nas.measurement import EpochRecord, Measurement
+from nas.measurement import EpochRecord, Measurement, OutOfMemory
 from nas.study.config import StudyConfig
 from nas.study.records import Study
 from nas.training.checkpoint import CheckpointError
@@ -35,10 +37,12 @@ class Measure(Protocol):
 class Training:
     """Trains the candidates of one study: the data is opened once and served to all of them."""
 
-    def __init__(self, study: Study, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(self, study: Study, *, device: str = "auto", threads: int | None = None, shared: bool = False) -> None:
         self.config = StudyConfig.parse(study.config, f"study {study.name}")
         wanted = device if device != "auto" else self.config.training.device
         self.device = str(resolve_device(wanted))
+        self.shared = shared
+        """Whether other workers use the device: a candidate that finds no memory there is not to blame."""
         self.training = self.config.training.model_copy(
             update={"device": self.device, "threads": self.config.training.threads or threads}
         )
@@ -70,3 +74,7 @@ class Training:
         except CheckpointError:  # torn, or of another version: the seed gives the same epochs again
             checkpoint.unlink(missing_ok=True)
             return run()
+        except torch.OutOfMemoryError as error:
+            if not self.shared:
+                raise
+            raise OutOfMemory(f"{self.device}: out of memory, which other workers use too") from error

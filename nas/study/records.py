@@ -2,7 +2,6 @@
 
 import math
 import re
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.measurement import EpochRecord, StabilityEvent
 from nas.study import tables
-from nas.study.storage import explained, open_engine, redact, sqlite_path
+from nas.study.storage import clock, explained, open_engine, redact, sqlite_path
 
 ALIVE_S = 30.0
 """A worker counts as alive while its last sign of life is younger than this."""
@@ -188,7 +187,8 @@ class Study:
 
     def num_alive(self) -> int:
         """Workers that are alive now."""
-        now = time.time()
+        with explained(self.url), self._engine.connect() as connection:
+            now = clock(connection)
         return sum(worker.alive(now) for worker in self.workers())
 
     def trial(self, number: int) -> TrialRecord:

@@ -1,13 +1,8 @@
 """Putting back what dead workers held, so that nothing stays RUNNING for ever."""
 
-import os
-import shutil
-import socket
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
@@ -15,63 +10,15 @@ from optuna.trial import TrialState
 
 from nas.study import tables
 from nas.study.checkpoints import CheckpointFolder
+from nas.study.health import Health, dead_workers, examine, orphans_of, parts_of, unleased
 from nas.study.records import Study
 from nas.study.storage import close_storage, exclusive, explained, open_storage
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-GRACE_S = 300.0
-"""A worker counts as dead after this long without a sign of life; on this host at once when its process ends."""
 MAX_CRASHES = 2
 """A trial that was being trained when this many workers died is not handed out again."""
-
-
-@dataclass(frozen=True)
-class DeadWorker:
-    """A worker that holds trials but does not live."""
-
-    worker_id: str
-    trial_ids: tuple[int, ...]
-
-
-def process_lives(pid: int) -> bool:
-    """Whether a process of this host exists and is no zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def dead_workers(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()) -> list[DeadWorker]:
-    """Workers that hold leases and are gone: said goodbye, local without a process, or silent for too long."""
-    query = (
-        sa.select(tables.leases.c.trial_id, tables.leases.c.worker_id, tables.workers)
-        .outerjoin(tables.workers, tables.workers.c.worker_id == tables.leases.c.worker_id)
-        .where(tables.leases.c.study_id == study_id)
-    )
-    now, host = time.time(), socket.gethostname()
-    held: dict[str, list[int]] = {}
-    with storage.engine.connect() as connection:
-        for row in connection.execute(query).mappings():
-            worker_id = row[tables.leases.c.worker_id]
-            local = row["host"] == host
-            gone = (
-                worker_id in known_dead
-                or row["ended_at"] is not None
-                or (local and not process_lives(row["pid"]))
-                or now - (row["heartbeat_at"] or 0) > GRACE_S  # its process number may be another's by now
-            )
-            if gone:
-                held.setdefault(worker_id, []).append(row[tables.leases.c.trial_id])
-    return [DeadWorker(worker_id, tuple(trial_ids)) for worker_id, trial_ids in held.items()]
 
 
 def put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: bool = False) -> bool:
@@ -114,76 +61,62 @@ def sweep(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()
     ``known_dead`` are workers that were ended on purpose: their trials are not to blame.
     """
     count = 0
-    for worker in dead_workers(storage, study_id, known_dead):
+    for worker in dead_workers(storage.engine, study_id, known_dead):
         crashed = worker.worker_id not in known_dead
         count += sum(put_back(storage, trial_id, worker.worker_id, crashed=crashed) for trial_id in worker.trial_ids)
     with exclusive(storage.url):  # trials are drawn and leased under this lock: none is in between
-        for trial_id in _unleased(storage, study_id):
+        for trial_id in unleased(storage.engine, study_id):
             count += _set_state(storage, trial_id, TrialState.WAITING)
     return count
-
-
-def _unleased(storage: "RDBStorage", study_id: int) -> list[int]:
-    """Running trials of which nobody holds the lease: their worker died, or lost the database, in between."""
-    leased = sa.select(tables.leases.c.trial_id).where(tables.leases.c.study_id == study_id)
-    optuna_trials = tables.optuna_trials.c
-    query = sa.select(optuna_trials.trial_id).where(
-        optuna_trials.study_id == study_id,
-        sa.cast(optuna_trials.state, sa.String) == TrialState.RUNNING.name,  # an enumeration in PostgreSQL
-        optuna_trials.trial_id.not_in(leased),
-    )
-    with storage.engine.connect() as connection:
-        return list(connection.scalars(query))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
     """What `recover` found and did."""
 
+    found: Health
+    """Before anything was done."""
     put_back: int
-    """Trials of dead workers that wait again."""
-    dead: tuple[str, ...]
-    """Workers that held trials and were gone."""
+    """Trials that wait again."""
     removed_checkpoints: int
-    """Files of trials that had ended."""
+    """Files that no trial needed."""
     integrity: str
-    """`ok`, or what the database says is wrong with it."""
-    clock_skew_s: float
-    """How far this machine's clock is ahead of the database server's; 0 for SQLite."""
-    free_bytes: int
-    """Space left where checkpoints (and an SQLite database) are written."""
+    """`ok`, or what is wrong with the database."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``; the fields are stable."""
+        return {
+            "put_back": self.put_back,
+            "removed_checkpoints": self.removed_checkpoints,
+            "integrity": self.integrity,
+            **self.found.to_dict(),
+        }
 
 
 def recover(study: Study) -> Recovery:
     """Free the trials of dead workers, check database and checkpoints, remove files that nobody needs."""
     storage = open_storage(study.url)
+    found = examine(study)
     try:
         with explained(study.url):
-            ids = [part.study_id for part in (study, study.candidates()) if part]
-            dead = tuple(worker.worker_id for number in ids for worker in dead_workers(storage, number))
-            count = sum(sweep(storage, number) for number in ids)
-            integrity, skew = _check_database(storage)
-            checkpoints = CheckpointFolder(study)
-            removed = checkpoints.remove_done(storage.get_all_trials(study.study_id, deepcopy=False))
+            count = sum(sweep(storage, part.study_id) for part in parts_of(study))
+            integrity = _check_database(storage.engine)
     finally:
         close_storage(storage)
-    return Recovery(
-        put_back=count,
-        dead=dead,
-        removed_checkpoints=removed,
-        integrity=integrity,
-        clock_skew_s=skew,
-        free_bytes=shutil.disk_usage(_existing(checkpoints.folder)).free,
-    )
+    removed = sum(CheckpointFolder(part).remove(orphans_of(part)) for part in parts_of(study))
+    return Recovery(found=found, put_back=count, removed_checkpoints=removed, integrity=integrity)
 
 
-def _check_database(storage: "RDBStorage") -> tuple[str, float]:
-    with storage.engine.connect() as connection:
-        if storage.engine.dialect.name == "sqlite":
-            return str(connection.exec_driver_sql("PRAGMA integrity_check").scalar()), 0.0
-        theirs = connection.scalar(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp())))
-        return "ok", time.time() - float(theirs or 0)
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.resolve().parents) if path.exists())
+def _check_database(engine: sa.Engine) -> str:
+    """What SQLite says of its file, and whether every row of ours belongs to a trial."""
+    wrong = []
+    known = sa.select(tables.optuna_trials.c.trial_id)
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            verdict = str(connection.exec_driver_sql("PRAGMA integrity_check").scalar())
+            wrong += [verdict] if verdict != "ok" else []
+        for table in (tables.trials, tables.leases, tables.measurements, tables.epochs, tables.events):
+            lone = sa.select(sa.func.count()).select_from(table).where(table.c.trial_id.not_in(known))
+            if count := connection.scalar(lone):
+                wrong.append(f"{table.name}: {count} rows of no trial")
+    return "; ".join(wrong) or "ok"

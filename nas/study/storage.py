@@ -4,6 +4,7 @@ Reading commands use `open_engine` and never import optuna; `open_storage` adds 
 """
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -26,6 +27,13 @@ STORAGE_VARIABLE = "FUSION_NAS_STORAGE"
 BUSY_TIMEOUT_S = 60
 RECONNECT_S = 300
 """How long a worker waits for a database server that went away."""
+MOUNTS = Path("/proc/mounts")
+"""Where Linux lists its file systems; elsewhere they are not known."""
+NETWORK_FILE_SYSTEMS = re.compile(
+    r"(fuse\.)?(afs|beegfs|ceph|cifs|coda|cvmfs|davfs|gcsfuse|gfs2|glusterfs|gpfs|juicefs|lustre|mfs|ncpfs|nfs4?|"
+    r"ocfs2|orangefs|panfs|pvfs2|rclone|s3fs|smb3|smbfs|sshfs|wekafs)"
+)
+"""SQLite's locks and its shared-memory index do not hold on these (https://www.sqlite.org/wal.html)."""
 EXCLUSIVE_LOCK = 0x6E6173
 """Number of PostgreSQL's advisory lock: `nas` in ASCII."""
 
@@ -106,6 +114,7 @@ def _explain(url: str, error: Exception) -> StorageError:
         "disk is full": "the disk is full; free some space and type the same command again",
         "database is locked": f"another program has locked the database for over {BUSY_TIMEOUT_S} s; stop it",
         "malformed": "the database is damaged; restore it from a backup",
+        "permission denied": f"{cause}; the database's owner has to GRANT it",
     }
     hint = next((text for key, text in hints.items() if key in cause), cause)
     return StorageError(f"{redact(url)}: {hint}")
@@ -152,6 +161,13 @@ def wait_for_database(engine: sa.Engine, url: str) -> None:
             pause = min(2 * pause, 8.0)
         else:
             return
+
+
+def clock(connection: sa.Connection) -> float:
+    """Seconds since 1970 by the clock that all workers on this database share: the server's, for a file this host's."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.scalar(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))) or 0)
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -205,6 +221,8 @@ def _upgrade(engine: sa.Engine) -> None:
 def open_storage(url: str, *, create: bool = False) -> "RDBStorage":
     """Optuna's storage with a tuned engine and our tables; ``create`` makes what is missing."""
     path = sqlite_path(url)
+    if path is not None:
+        _refuse_network(path, url)
     if path is not None and path.is_file() and not os.access(path, os.W_OK):
         raise StorageError(f"{redact(url)}: the database is read-only; make it writable or copy it elsewhere")
     if not create:
@@ -214,12 +232,11 @@ def open_storage(url: str, *, create: bool = False) -> "RDBStorage":
         _check_before_creation(url)
     if path is not None:
         _make_folder(path, url)
-    storage = _connect(url)
-    with explained(url), storage.engine.begin() as connection:
+    with explained(url), sa.create_engine(_parse(url), poolclass=sa.NullPool).begin() as connection:
         tables.metadata.create_all(connection)
         if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
             connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-    return storage
+    return _connect(url)
 
 
 def close_storage(storage: "RDBStorage") -> None:
@@ -247,7 +264,35 @@ def exclusive(url: str) -> Iterator[None]:
         yield
 
 
+def file_system(path: Path, mounts: Path | None = None) -> str | None:
+    """The type of the file system on which ``path`` lies or will lie, None where the system does not tell.
+
+    ``mounts`` is read in the format of `/proc/mounts`.
+    """
+    try:
+        lines = (mounts or MOUNTS).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    place, found, depth = path.resolve(), None, 0
+    for line in lines:
+        _, point, kind, *_ = line.split(" ")
+        folder = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point))
+        if place.is_relative_to(folder) and len(folder.parts) >= depth:  # of two on one point the later is seen
+            found, depth = kind, len(folder.parts)
+    return found
+
+
+def _refuse_network(path: Path, url: str) -> None:
+    kind = file_system(path)
+    if kind is not None and NETWORK_FILE_SYSTEMS.fullmatch(kind):
+        raise StorageError(
+            f"{redact(url)}: lies on a network file system ({kind}), where SQLite loses data; put the database on a "
+            "local disk, or use --storage postgresql://USER:PASSWORD@HOST/NAME"
+        )
+
+
 def _make_folder(path: Path, url: str) -> None:
+    _refuse_network(path, url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

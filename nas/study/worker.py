@@ -17,8 +17,9 @@ from nas.errors import NasError
 from nas.measurement import EpochRecord, Interrupted, Outcome
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
-from nas.study.checkpoints import LANDMARK_ATTR, CheckpointFolder
+from nas.study.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, needed
 from nas.study.config import StudyConfig
+from nas.study.health import grace_s
 from nas.study.ledger import LeaseLost, Ledger, new_worker_id
 from nas.study.objective import Measure
 from nas.study.pruning import make_pruner
@@ -29,6 +30,7 @@ from nas.study.storage import close_storage, connection_lost, exclusive, explain
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
 HEARTBEAT_S = 5.0
+"""Between signs of life; never more than a quarter of the grace time."""
 MAX_FAILURES_IN_A_ROW = 3
 
 
@@ -107,6 +109,8 @@ class Worker:
     def _survive(self, error: Exception) -> None:
         """Wait for a database server that went away, and put back what this worker held; raise anything else."""
         if not connection_lost(self.url, error):
+            if isinstance(error, NasError):  # it has put its trial back
+                self.ledger.leave()
             raise error
         wait_for_database(self.storage.engine, self.url)
         for trial_id in self.ledger.held():
@@ -211,7 +215,17 @@ class Worker:
             self.ledger.finish(trial._trial_id, architecture.digest, measurement)
             result = (measurement.outcome, measurement.score)
         self._tell(trial, *result)
-        self.checkpoints.remove_done(self.study.get_trials(deepcopy=False))
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove the files that no trial needs any more."""
+        files = self.checkpoints.files()
+        trials = self.study.get_trials(deepcopy=False)
+        wanted = needed(
+            Standing(t.number, t.state.name.lower(), t.values[0] if t.values else None, t.user_attrs.get(LANDMARK_ATTR))
+            for t in trials
+        )
+        self.checkpoints.remove(self.checkpoints.orphans(files, wanted))
 
     def _epoch_hook(self, trial: Trial, run: TrackedRun) -> Callable[[EpochRecord], str | None]:
         """Stores and reports each epoch; answers with the pruner's name where it wants to stop."""
@@ -253,11 +267,12 @@ class _Heartbeat:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._pause_s = min(HEARTBEAT_S, grace_s() / 4)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def _beat(self) -> None:
-        while not self._done.wait(HEARTBEAT_S):
+        while not self._done.wait(self._pause_s):
             try:
                 self._ledger.heartbeat()
             except sa.exc.OperationalError:

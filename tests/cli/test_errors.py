@@ -139,6 +139,32 @@ def test_databases(nas: Nas, tmp_path: Path, stored: str) -> None:
         assert "database schema 99" in refused(nas, *command, "--storage", stored)
 
 
+def test_a_server_that_cannot_be_reached_and_a_password_that_is_never_told(nas: Nas, tmp_path: Path) -> None:
+    url = "postgresql://me:hunter2@127.0.0.1:1/x"
+    file = write_study(tmp_path)
+    for command in (("search", file), ("status",), ("worker", "s"), ("recover", "s"), ("resume", "s")):
+        line = refused(nas, *command, "--storage", url)
+        assert "postgresql://me:***@127.0.0.1:1/x: " in line
+        assert "hunter2" not in line
+
+
+def test_engines(nas: Nas, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_study(tmp_path)
+    search = ("search", file, "--storage", url)
+    assert "--workers: expected a positive number or auto, got '0'" in refused(nas, *search, "--workers", "0")
+    assert "CPU cores take" in refused(nas, *search, "--devices", "cpu", "--workers", "5000")
+    assert "but 1 device takes 1" in refused(nas, *search, "--devices", "3", "--workers", "2")
+    assert "different numbers of GPUs" in refused(nas, *search, "--devices", "0,0")
+    assert "per-device" in refused(nas, *search, "--per-device", "0")
+    assert "only --engine slurm has options" in refused(nas, *search, "--engine-set", "partition=gpu")
+    assert "expected KEY=VALUE" in refused(nas, *search, "--engine", "slurm", "--engine-set", "gpu")
+    assert "local" in refused(nas, *search, "--engine", "kubernetes")
+    monkeypatch.setattr("nas.study.engines.find_spec", lambda _: None)
+    for engine in ("ray", "slurm"):
+        assert f"uv pip install 'fusion-nas[{engine}]'" in refused(nas, *search, "--engine", engine)
+    assert not (tmp_path / "db").exists()
+
+
 def test_a_read_only_database_can_be_read_but_not_searched(
     nas: Nas, stored: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

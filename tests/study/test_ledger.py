@@ -14,9 +14,10 @@ from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.space.landmarks import landmark
 from nas.space.space import SearchSpace
 from nas.study import tables
+from nas.study.health import process_lives
 from nas.study.ledger import LeaseLost, Ledger
 from nas.study.records import Study
-from nas.study.recover import process_lives, put_back, sweep
+from nas.study.recover import put_back, sweep
 
 Storage = optuna.storages.RDBStorage
 Ask = Callable[[], optuna.Trial]

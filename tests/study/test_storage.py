@@ -9,8 +9,12 @@ from optuna.storages import RDBStorage
 
 from nas.errors import StorageError
 from nas.study import tables
+from nas.study.config import StudyConfig
+from nas.study.launch import create_study
 from nas.study.records import Study, open_study
-from nas.study.storage import close_storage, open_engine, open_storage, redact
+from nas.study.storage import close_storage, file_system, open_engine, open_storage, redact
+
+from .conftest import SUMMARY
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -65,6 +69,48 @@ def test_urls_that_cannot_be_used(url: str, said: str) -> None:
     with pytest.raises(StorageError, match=said) as raised:
         open_engine(url)
     assert "secret" not in str(raised.value)
+
+
+MOUNTS = """\
+/dev/sda1 / ext4 rw 0 0
+server:/home /home nfs4 rw,vers=4.2 0 0
+/dev/sdb1 /home/me/local xfs rw 0 0
+me@host: /mnt/my\\040disk fuse.sshfs rw 0 0
+/dev/sdc1 /over ext4 rw 0 0
+//server/share /over cifs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/data/nas.db", "ext4"),
+        ("/home/me/studies/nas.db", "nfs4"),
+        ("/home/me/local/new/folder/nas.db", "xfs"),
+        ("/mnt/my disk/nas.db", "fuse.sshfs"),
+        ("/over/nas.db", "cifs"),
+        ("/homeless/nas.db", "ext4"),
+    ],
+)
+def test_the_file_system_of_a_path(tmp_path: Path, path: str, kind: str) -> None:
+    (tmp_path / "mounts").write_text(MOUNTS)
+    assert file_system(Path(path), tmp_path / "mounts") == kind
+    assert file_system(Path(path), tmp_path / "none") is None
+
+
+def test_sqlite_on_a_network_file_system_is_refused_before_anything_is_written(
+    tmp_path: Path, config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {tmp_path}/net nfs rw 0 0\n")
+    monkeypatch.setattr("nas.study.storage.MOUNTS", tmp_path / "mounts")
+    url = f"sqlite:///{tmp_path}/net/studies/nas.db"
+    expected = r"lies on a network file system \(nfs\).*use --storage postgresql://"
+    with pytest.raises(StorageError, match=expected):
+        create_study(config, "", url, lambda _: SUMMARY)
+    with pytest.raises(StorageError, match=expected):
+        open_storage(url)
+    assert not (tmp_path / "net").exists()
+    create_study(config, "", f"sqlite:///{tmp_path}/local/nas.db", lambda _: SUMMARY)
 
 
 def test_passwords_are_hidden() -> None:

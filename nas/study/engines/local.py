@@ -1,0 +1,186 @@
+"""Worker processes of this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Self
+
+from nas.errors import NasError, UserError
+from nas.measurement import OutOfMemory
+from nas.study.engines import Request
+from nas.study.launch import absolute_url, cpu_count
+from nas.study.ledger import new_worker_id
+from nas.study.records import Study
+from nas.study.storage import STORAGE_VARIABLE
+
+HAND_BACK_S = 1.5
+"""Time that workers have to put their trials back after Ctrl-C."""
+MAX_PER_CORE = 4
+"""Workers on a CPU core, beyond which they only wait for each other; --per-device says otherwise."""
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Where Linux shows that there may be a GPU; without them torch is not asked, which takes seconds to import."""
+
+
+def deal(request: Request) -> tuple[str, ...]:
+    """The torch device of each worker, dealt out in turn; `UserError` where they do not fit."""
+    devices = _present(request.devices)
+    on_cpu = devices[0] in ("auto", "cpu")
+    each = request.per_device or (MAX_PER_CORE * cpu_count() if on_cpu else 1)
+    if request.workers == "auto" and on_cpu and request.per_device is None:
+        each = cpu_count()
+    what = f"{cpu_count()} CPU cores" if on_cpu else f"{len(devices)} device{'s' if len(devices) > 1 else ''}"
+    count = request.count(len(devices) * each, what)
+    return tuple(devices[number % len(devices)] for number in range(count))
+
+
+def _present(devices: tuple[str, ...]) -> tuple[str, ...]:
+    """All GPUs where ``auto`` or ``cuda`` is asked for and there are some."""
+    if devices[0] not in ("auto", "cuda") or not any(Path(path).exists() for path in GPU_DRIVERS):
+        return devices
+    import torch
+
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or devices
+
+
+class LocalEngine:
+    """Starts processes of this machine, as many as its devices take."""
+
+    def __init__(self, request: Request) -> None:
+        self._devices = deal(request)
+        self.num_workers = len(self._devices)
+
+    def start(self, study: Study, count: int, deadline: float | None) -> "LocalWorkers":
+        """The first ``count`` of the workers that fit."""
+        return LocalWorkers(absolute_url(study.url), study.name, self._devices[:count], deadline)
+
+
+@dataclass
+class LocalWorkers:
+    """Worker processes, each in a session of its own so that Ctrl-C reaches only the launcher."""
+
+    url: str
+    name: str
+    devices: Sequence[str]
+    """The device of each worker. Where workers share one and its memory runs out, fewer share it from then on."""
+    deadline: float | None = None
+    threads: int | None = None
+    """CPU threads of each; None: the cores are shared out."""
+    shared: bool = False
+    """Whether workers elsewhere use the same device: one that runs out of its memory is left to the caller."""
+    killed: set[str] = field(default_factory=set)
+    """Ids of workers that did not put their trials back in time."""
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _logs: dict[str, IO[bytes]] = field(default_factory=dict)
+    _dealt: dict[str, str] = field(default_factory=dict)
+    _limits: Counter[str] = field(default_factory=Counter)
+    """Workers that may share each device."""
+
+    def __enter__(self) -> Self:
+        self._limits.update(self.devices)
+        for device in self.devices:
+            self._start(device)
+        return self
+
+    def _start(self, device: str) -> None:
+        worker_id, threads = new_worker_id(), self.threads or max(1, cpu_count() // len(self.devices))
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the workers
+        self._logs[worker_id] = log
+        self._dealt[worker_id] = device
+        self._processes[worker_id] = subprocess.Popen(  # noqa: S603 - our own command line
+            self._command(worker_id, device, threads),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # The URL may hold a password, which a command line would show to everybody on the machine.
+            env={**os.environ, STORAGE_VARIABLE: self.url, "OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,
+        )
+
+    def _command(self, worker_id: str, device: str, threads: int) -> list[str]:
+        command = [sys.executable, "-m", "nas", "worker", self.name]
+        command += ["--id", worker_id, "--parent", str(os.getpid())]
+        command += ["--threads", str(threads), "--device", device]
+        command += ["--shared"] if self.shared or self._limits[device] > 1 else []
+        return command + (["--deadline", str(self.deadline)] if self.deadline is not None else [])
+
+    def mend(self) -> list[str]:
+        """Start a new worker for each that a signal has ended, and fewer where a device's memory ran out.
+
+        The trial that a killed worker held is taken up again or, if it kills worker after worker, failed.
+        """
+        said = []
+        killed = [key for key, process in self._processes.items() if (process.poll() or 0) < 0]
+        for key in killed:
+            del self._processes[key]
+            self._start(self._dealt[key])
+        if killed:
+            said.append(f"{_count(len(killed))} killed; started anew, nothing is lost")
+        ended = {key: p.poll() for key, p in self._processes.items()}
+        for key in [key for key, code in ended.items() if code == OutOfMemory.exit_code and not self.shared]:
+            del self._processes[key]
+            said.append(self._share_less(self._dealt[key]))
+        return said
+
+    def _share_less(self, device: str) -> str:
+        self._limits[device] = limit = max(1, self._limits[device] - 1)
+        if sum(self._dealt[key] == device for key in self._processes) < limit:
+            self._start(device)
+        return f"{device}: out of memory, shared by {limit} from now on; the trial waits again"
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for log in self._logs.values():
+            log.close()
+
+    @property
+    def num_running(self) -> int:
+        """Processes that have not ended."""
+        return sum(process.poll() is None for process in self._processes.values())
+
+    def failure(self) -> tuple[int, str] | None:
+        """Exit code and last line of a worker that did not end well; None while some run and if all did."""
+        if self.num_running:
+            return None
+        for worker_id, process in self._processes.items():
+            if process.returncode not in (0, 130):
+                log = self._logs[worker_id]
+                log.seek(0)
+                lines = log.read().decode(errors="replace").strip().splitlines()
+                said = lines[-1].removeprefix("nas: ") if lines else f"ended with code {process.returncode}"
+                return process.returncode, said
+        return None
+
+    def raise_failure(self) -> None:
+        """When all have ended and one did not end well, raise what it said last."""
+        if (failure := self.failure()) is not None:
+            raise_as_said(*failure)
+
+    def stop(self, limit_s: float = HAND_BACK_S) -> None:
+        """Ask the workers to put their trials back; those that do not answer in time are killed and swept."""
+        running = {key: process for key, process in self._processes.items() if process.poll() is None}
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + limit_s
+        for worker_id, process in running.items():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                self.killed.add(worker_id)
+
+
+def raise_as_said(code: int, said: str) -> None:
+    """Raise what a worker that ended with this code has said."""
+    raise (UserError if code == UserError.exit_code else NasError)(said)
+
+
+def _count(number: int) -> str:
+    return "1 worker was" if number == 1 else f"{number} workers were"

@@ -1,0 +1,132 @@
+"""What PostgreSQL refuses is one line for the user, and never tells a password."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import optuna
+import psycopg
+import pytest
+
+from nas.errors import StorageError, UserError
+from nas.space.landmarks import LANDMARKS
+from nas.study.config import StudyConfig
+from nas.study.launch import create_study
+from nas.study.ledger import Ledger
+from nas.study.records import open_study
+from nas.study.storage import close_storage, open_engine, open_storage
+from nas.study.tables import SCHEMA_VERSION
+from tests.postgres import Server
+
+from .conftest import SUMMARY
+
+SECRET = "hunter2-and-more"
+Attempt = Callable[[str], object]
+
+
+def create(url: str) -> object:
+    return create_study(StudyConfig(name="s", space="patterns"), "", url, lambda _: SUMMARY)
+
+
+ATTEMPTS = [create, open_engine, open_storage]
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_an_unreachable_host(attempt: Attempt) -> None:
+    with pytest.raises(StorageError, match=r"postgresql://me:\*\*\*@127.0.0.1:1/x: .*[Cc]onnection") as raised:
+        attempt(f"postgresql://me:{SECRET}@127.0.0.1:1/x")
+    said(raised.value)
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_a_host_that_does_not_exist(attempt: Attempt) -> None:
+    with pytest.raises(StorageError, match=r"postgresql://me:\*\*\*@no-such-host.invalid/x: ") as raised:
+        attempt(f"postgresql://me:{SECRET}@no-such-host.invalid/x")
+    said(raised.value)
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_a_wrong_password(postgres_server: Server, attempt: Attempt) -> None:
+    url = postgres_server.url()
+    with postgres_server.demanding_passwords():
+        with pytest.raises(StorageError, match=r"password authentication failed for user \"nas\"") as raised:
+            attempt(url.replace("nas@", f"nas:{SECRET}@"))
+        said(raised.value)
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_a_database_that_does_not_exist(postgres_server: Server, attempt: Attempt) -> None:
+    with pytest.raises(StorageError, match=r"database \"nowhere\" does not exist") as raised:
+        attempt(postgres_server.url().rpartition("/")[0] + "/nowhere")
+    said(raised.value)
+
+
+def test_a_user_without_rights(postgres_server: Server) -> None:
+    url = postgres_server.url()
+    create(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN")
+    guest = url.replace("nas@", "guest@")
+    for attempt in (create, lambda url: open_study(url, "s")):
+        with pytest.raises(StorageError, match=r"permission denied.*GRANT") as raised:
+            attempt(guest)
+        said(raised.value)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest")
+        connection.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO guest")
+    storage = open_storage(guest)  # what a worker needs
+    trial = optuna.load_study(study_name="s", storage=storage).ask()
+    ledger = Ledger(storage, open_study(guest, "s").study_id, "w")
+    ledger.join("cpu")
+    assert ledger.lease(trial._trial_id)
+    close_storage(storage)
+    empty = postgres_server.url().replace("nas@", "guest@")
+    with pytest.raises(StorageError, match=r"permission denied.*GRANT") as raised:
+        create(empty)
+    said(raised.value)
+
+
+def test_another_schema(postgres_server: Server) -> None:
+    """Tables of our names that are not ours, and a version that is not this one's."""
+    url = postgres_server.url()
+    create(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE nas_schema SET version = 99")
+    for attempt in ATTEMPTS:
+        with pytest.raises(StorageError, match=rf"database schema 99, this version reads {SCHEMA_VERSION}"):
+            attempt(url)
+
+
+def said(error: UserError) -> None:
+    assert error.exit_code == 2
+    assert len(str(error).splitlines()) == 1
+    assert SECRET not in str(error)
+
+
+LAUNCH = """
+import sys
+from nas.study.config import StudyConfig
+from nas.study.launch import create_study
+from nas.study.ledger import Ledger
+from tests.study.conftest import SUMMARY
+
+sys.stdin.readline()
+print(create_study(StudyConfig(name="s", space="patterns"), "", sys.argv[1], lambda _: SUMMARY).study_id)
+"""
+
+
+def test_of_launchers_that_start_at_once_one_creates_and_the_others_join(url: str) -> None:
+    run = [sys.executable, "-c", LAUNCH, url]
+    launchers = [
+        subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for launcher in launchers:
+        assert launcher.stdin is not None
+        launcher.stdin.write("\n")
+        launcher.stdin.flush()
+    said = [launcher.communicate() for launcher in launchers]
+    assert len({out for out, _ in said}) == 1, said
+    assert [launcher.returncode for launcher in launchers] == [0, 0, 0]
+    assert len(open_study(url, "s").trials()) == len(LANDMARKS)
