@@ -53,7 +53,7 @@ def work(study: Study, engine: Engine, limit_s: float | None) -> int:
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        sweep_study(study, workers.killed)
+        sweep_study(study, workers.excused)
     after = summarise(study)
     typer.echo(summary_text(after))
     if interrupted or not after.done:

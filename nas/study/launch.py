@@ -208,7 +208,7 @@ def set_tracking(study: Study, tracker: str | None) -> None:
         )
 
 
-def sweep_study(study: Study, killed: Collection[str] = ()) -> int:
+def sweep_study(study: Study, excused: Collection[str] = ()) -> int:
     """Put back what dead workers of the study held; returns how many trials."""
     from nas.study.recover import sweep
 
@@ -216,7 +216,7 @@ def sweep_study(study: Study, killed: Collection[str] = ()) -> int:
         storage = open_storage(study.url)
         try:
             parts = [part for part in (study, study.candidates()) if part]
-            return sum(sweep(storage, part.study_id, killed) for part in parts)
+            return sum(sweep(storage, part.study_id, excused) for part in parts)
         finally:
             close_storage(storage)
 

@@ -45,8 +45,8 @@ class Request:
 class Workers(Protocol):
     """Workers on one study, from entering the context until leaving it asks them to put their trials back."""
 
-    killed: set[str]
-    """Ids of workers that did not put their trials back in time."""
+    excused: set[str]
+    """Ids of workers that ended without putting their trials back, and not through any fault of the trials."""
 
     def __enter__(self) -> Self: ...
 

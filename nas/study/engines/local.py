@@ -74,8 +74,8 @@ class LocalWorkers:
     """CPU threads of each; None: the cores are shared out."""
     shared: bool = False
     """Whether workers elsewhere use the same device: one that runs out of its memory is left to the caller."""
-    killed: set[str] = field(default_factory=set)
-    """Ids of workers that did not put their trials back in time."""
+    excused: set[str] = field(default_factory=set)
+    """Ids of workers that ended without putting their trials back, and not through any fault of the trials."""
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: dict[str, IO[bytes]] = field(default_factory=dict)
     _dealt: dict[str, str] = field(default_factory=dict)
@@ -174,7 +174,9 @@ class LocalWorkers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                self.killed.add(worker_id)
+                self.excused.add(worker_id)
+        # One that has ended by itself has said why; where the disk was full it could not put its trial back.
+        self.excused |= {key for key, process in self._processes.items() if process.returncode >= 0}
 
 
 def raise_as_said(code: int, said: str) -> None:

@@ -98,7 +98,7 @@ class _Host:
     def stop(self) -> set[str]:
         """Let the worker put its trial back; returns the id of one that did not in time."""
         self._workers.stop()
-        return self._workers.killed
+        return self._workers.excused
 
 
 @dataclass
@@ -123,7 +123,7 @@ class RayWorkers:
     """Workers that share a GPU; 0 for workers that use a CPU core each."""
     deadline: float | None
     environment: Mapping[str, str]
-    killed: set[str] = field(default_factory=set)
+    excused: set[str] = field(default_factory=set)
     _seats: list[_Seat] = field(default_factory=list)
     _losses: int = 0
 
@@ -200,7 +200,7 @@ class RayWorkers:
         ready, _late = ray.wait(answers, num_returns=len(answers), timeout=HAND_BACK_S + ANSWER_S)
         for answer in ready:
             try:
-                self.killed |= ray.get(answer)
+                self.excused |= ray.get(answer)
             except ray.exceptions.RayActorError:
                 continue  # lost with its worker, whose trial is swept
         for seat in self._seats:

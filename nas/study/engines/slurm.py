@@ -130,7 +130,7 @@ class SlurmWorkers:
     job: WorkerJob
     count: int
     environment: Mapping[str, str]
-    killed: set[str] = field(default_factory=set)
+    excused: set[str] = field(default_factory=set)
     """Always empty: what a job's workers could not put back is swept after the grace time."""
     _jobs: list[Any] = field(default_factory=list)
     _failures: list[tuple[int, str]] = field(default_factory=list)
