@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nas.cli import main
-from nas.study.launch import LocalWorkers
+from nas.study.engines.local import LocalWorkers
 from nas.study.objective import Training
 from nas.study.records import open_study
 from nas.study.worker import StopFlag, Worker
@@ -89,7 +89,7 @@ def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sub
     """The quickstart first: the other pages go on from its study."""
     first = ROOT / "docs" / "quickstart.md"
     done = tmp_path / "quickstart"
-    monkeypatch.setattr("nas.cli.progress.LocalWorkers", WorkersHere)
+    monkeypatch.setattr("nas.study.engines.local.LocalWorkers", WorkersHere)
     prepare(done)
     monkeypatch.chdir(done)
     run(first, done)
