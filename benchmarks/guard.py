@@ -377,7 +377,7 @@ def judged(runs: dict[str, Any]) -> list[Judged]:
 
 def table(results: dict[str, Any]) -> str:
     """Markdown: what was planted and what became of it, the figures with Wilson intervals, the misses one by one."""
-    everything = judged(results["runs"])
+    everything = sorted(judged(results["runs"]), key=lambda one: list(TASKS).index(one.task))
     held_out = [one for one in everything if one.held_out]
     lines = [
         "| task | configuration | runs | failed | of these stopped | epochs saved | ended well | of these stopped |",
