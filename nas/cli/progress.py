@@ -19,9 +19,8 @@ from nas.study.launch import sweep_study
 from nas.study.records import Study
 from nas.study.storage import DEFAULT_URL, RECONNECT_S, connection_lost, redact
 
-POLL_S = 0.5
-POLL_REST = 20
-"""Rest after a look, in times of what the look took."""
+POLL_S = (0.5, 5.0)
+"""Least and greatest rest between two looks; between them twenty times the CPU time of a look."""
 LINES_S = (10.0, 300.0)
 """Least and greatest distance of two lines in a log; between them a twentieth of the time so far."""
 
@@ -90,7 +89,7 @@ def _follow(study: Study, workers: Workers) -> None:
     """
     with display(Console(stderr=True), transient=True) as show:
         while True:
-            ended, began = not workers.num_running, time.monotonic()
+            ended, began = not workers.num_running, time.process_time()
             summary = _poll(study, workers)
             show([summary])
             if ended and not workers.num_running:
@@ -105,7 +104,7 @@ def watch_status(studies: Sequence[Study]) -> int:
     console = Console()
     with display(console, transient=False) as show:
         while True:
-            began = time.monotonic()
+            began = time.process_time()
             summaries = [_patient_summary(study) for study in studies]
             show(summaries)
             waiting = is_live(console) or any(summary.workers for summary in summaries)
@@ -153,7 +152,7 @@ class _PlainLines:
 
 def _rest(began: float) -> None:
     """Sleep until the next look: reading a large study may take no more than a small part of a core."""
-    time.sleep(max(POLL_S, POLL_REST * (time.monotonic() - began)))
+    time.sleep(min(POLL_S[1], max(POLL_S[0], 20 * (time.process_time() - began))))
 
 
 def _poll(study: Study, workers: Workers) -> Summary:

@@ -110,7 +110,7 @@ def test_data_folders(nas: Nas, tmp_path: Path, url: str) -> None:
 def test_a_study_file_that_differs_from_the_stored_study(nas: Nas, tmp_path: Path, stored: str) -> None:
     line = refused(nas, "search", write_study(tmp_path, name="s"), "--storage", stored)
     assert "data.num_train: stored None, given 128" in line
-    assert "Only trials, workers and timeout_s may change" in line
+    assert "Only trials, workers, timeout_s and tracking may change" in line
 
 
 def test_names_that_do_not_exist(nas: Nas, tmp_path: Path, stored: str) -> None:

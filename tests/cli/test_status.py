@@ -102,3 +102,16 @@ def _begin_workers(study: Study, moment: float) -> None:
     with engine.begin() as connection:
         connection.execute(sa.update(tables.workers).values(started_at=moment))
     engine.dispose()
+
+
+@pytest.mark.parametrize(("look_s", "rest_s"), [(0.001, 0.5), (0.1, 2.0), (60.0, 5.0)])
+def test_looking_takes_little_and_never_waits_long(
+    study: Study, monkeypatch: pytest.MonkeyPatch, look_s: float, rest_s: float
+) -> None:
+    from nas.cli import progress
+
+    rests: list[float] = []
+    monkeypatch.setattr(progress.time, "sleep", rests.append)
+    monkeypatch.setattr(progress.time, "process_time", lambda: look_s)
+    progress._rest(0.0)
+    assert rests == [pytest.approx(rest_s)]
