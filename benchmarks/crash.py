@@ -318,7 +318,7 @@ def summary(rounds: list[Round]) -> dict[str, Any]:
         "trials": len(rounds) * TRIALS,
         "problems": [problem for one in rounds for problem in one.problems],
         "resumed_after_s": [round(hit.resumed_after_s, 2) for hit in hits if hit.resumed_after_s is not None],
-        "never_resumed": sum(hit.trial is not None and hit.resumed_after_s is None for hit in hits),
+        "resumption_not_seen": sum(hit.trial is not None and hit.resumed_after_s is None for hit in hits),
         "epochs_lost": dict(Counter(hit.epochs_lost for hit in hits if hit.trial is not None)),
     }
 

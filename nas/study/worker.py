@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import optuna
 import sqlalchemy as sa
@@ -21,13 +22,15 @@ from nas.study.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, nee
 from nas.study.config import StudyConfig
 from nas.study.health import grace_s
 from nas.study.ledger import LeaseLost, Ledger, new_worker_id
-from nas.study.objective import Measure
 from nas.study.pruning import make_pruner
 from nas.study.records import Study
 from nas.study.recover import put_back, sweep
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
 from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
+
+if TYPE_CHECKING:
+    from nas.study.objective import Measure
 
 HEARTBEAT_S = 5.0
 """Between signs of life; never more than a quarter of the grace time."""
@@ -58,7 +61,7 @@ class Worker:
     def __init__(
         self,
         study: Study,
-        measure: Measure,
+        measure: "Measure",
         *,
         stop: StopFlag,
         worker_id: str | None = None,
