@@ -5,7 +5,7 @@
     python benchmarks/fidelity.py --report           # the page from what is stored
 
 Results are stored run by run: the same command goes on after any interruption. Finished parts are kept as
-benchmarks/results/fidelity/PART.json.gz, which alone the page is written from.
+benchmarks/results/fidelity/PART.json.gz, which alone the page is written from, and are not run again.
 """
 
 import argparse
@@ -236,7 +236,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.report:
         for part in arguments.only:
-            run(part, arguments.workers)
+            if stored(part) is None:
+                run(part, arguments.workers)
     write_page(parts)
 
 
