@@ -89,3 +89,5 @@ class Measurement:
     epochs: tuple[EpochRecord, ...] = ()
     events: tuple[StabilityEvent, ...] = field(default=())
     """Warnings of the guard too; where it stopped the run, the last one says why."""
+    test_correct: tuple[bool, ...] = ()
+    """Which test images were classified correctly; only `nas confirm` looks at them."""

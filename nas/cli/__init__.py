@@ -16,6 +16,7 @@ from nas.cli import (
     calibrate,
     catalogue,
     check,
+    confirm,
     cost,
     dashboard,
     export,
@@ -49,6 +50,7 @@ app.command("resume")(resume.resume)
 app.command("worker")(worker.worker)
 app.command("status")(status.status)
 app.command("calibrate")(calibrate.calibrate)
+app.command("confirm")(confirm.confirm)
 app.command("trials")(trials.trials)
 app.command("instability")(instability.instability)
 app.command("export")(export.export)

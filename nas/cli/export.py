@@ -24,7 +24,9 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="PATH", help="File to write, or folder with --format timm.")
     ],
-    trial: Annotated[str, typer.Option(metavar="best|N", help="Which trial.")] = "best",
+    trial: Annotated[
+        str, typer.Option(metavar="best|confirmed|N", help="Which trial; confirmed: the winner of nas confirm.")
+    ] = "best",
     format_: Annotated[
         Format | None,
         typer.Option(

@@ -5,10 +5,13 @@ from typing import Any
 
 from nas.errors import UserError
 from nas.space.space import SearchSpace
+from nas.study.confirmed import judged
 from nas.study.records import Study, TrialRecord, landmark_of, wilson_interval
 
 ENDINGS: dict[str, tuple[str, ...]] = {"yaml": (".yaml", ".yml"), "json": (".json",), "onnx": (".onnx",), "timm": ()}
 """Endings that a format's files may have; timm is a folder of any name."""
+CONFIRMED = "confirmed"
+"""What `nas export --trial` calls the winner of `nas confirm`."""
 
 
 def format_of(path: Path, chosen: str | None) -> str:
@@ -23,23 +26,38 @@ def format_of(path: Path, chosen: str | None) -> str:
 
 
 def chosen_trial(study: Study, which: str) -> TrialRecord:
-    """The trial that ``best`` or a number names; it must own an architecture."""
+    """The trial that ``best`` or a number names; it must own an architecture. See `chosen_part` for ``confirmed``."""
     if which == "best":
         record = study.best()
         if record is None:
             raise UserError(f"study {study.name!r} has no complete trial yet; `nas status` tells how far it is")
         return record
     if not which.isdigit():
-        raise UserError(f"--trial: expected best or the number of a trial, got {which!r}")
+        raise UserError(f"--trial: expected best, confirmed or the number of a trial, got {which!r}")
     record = study.trial(int(which))
     if record.architecture is None:
         raise UserError(f"trial {which} of study {study.name!r} has no architecture yet: it is {record.state}")
     return record
 
 
+def chosen_part(study: Study, which: str) -> tuple[Study, TrialRecord]:
+    """The trial that is meant and the study that trained it.
+
+    ``confirmed`` is the winner of the confirmation as the first of its seeds trained it: that seed was not chosen
+    by what it gave.
+    """
+    if which != CONFIRMED:
+        return study, chosen_trial(study, which)
+    found = judged(study)
+    if found is None:
+        raise UserError(f"study {study.name!r} has no finished confirmation; do or finish it: nas confirm {study.name}")
+    first = study.confirmations()[0]
+    return first, next(record for record in first.trials() if record.digest == found.winner.network.digest)
+
+
 def export_architecture(study: Study, which: str, path: Path) -> TrialRecord:
     """Write the canonical architecture of a trial with its provenance; returns the trial."""
-    record = chosen_trial(study, which)
+    study, record = chosen_part(study, which)
     if record.architecture is None:
         raise UserError(f"trial {which} of study {study.name!r} has no architecture yet")
     record.architecture.canonical().save(path, provenance_of(study, record))

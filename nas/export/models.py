@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nas.architecture import Architecture
 from nas.errors import UserError
-from nas.export.files import chosen_trial, provenance_of
+from nas.export.files import chosen_part, provenance_of
 from nas.export.onnx import check_installed, write_onnx
 from nas.export.preprocessing import preprocessing_of
 from nas.export.timm_folder import check_replaceable, write_folder
@@ -36,7 +36,7 @@ def export_model(study: Study, which: str, path: Path, format_: str, *, retrain:
     """Write the trained network of a trial as a folder for timm or an ONNX file, once it is verified.
 
     Args:
-        which: ``best`` or the number of a trial.
+        which: ``best``, ``confirmed`` or the number of a trial.
         format_: a key of `WRITERS`.
         retrain: train the trial again instead of reading its checkpoint.
 
@@ -44,7 +44,7 @@ def export_model(study: Study, which: str, path: Path, format_: str, *, retrain:
         UserError: there is no such trial, it has no usable weights, or ``path`` cannot be written.
         NasError: what was written does not agree with the model in memory or the recorded score.
     """
-    record = chosen_trial(study, which)
+    study, record = chosen_part(study, which)
     architecture, score = record.architecture, record.score
     if architecture is None or score is None or record.state != "complete":
         raise UserError(

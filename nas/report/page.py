@@ -16,6 +16,7 @@ from markupsafe import Markup
 from nas.documents import write_atomically
 from nas.errors import UserError
 from nas.report.answer import Answer, answer
+from nas.report.confirm import Verdict, costs, difference_text, verdict
 from nas.report.drawing import PATTERN_TITLES, StageDrawing, stage_drawings
 from nas.report.effects import OPTIONS, Choice, Effect, Importance, effects, importances
 from nas.report.figures import Figure, cost_figure, curves_figure, history_figure, traces_figure
@@ -37,6 +38,8 @@ class Report:
     answer: Answer
     drawings: tuple[StageDrawing, ...]
     """Of the best architecture; empty before there is one."""
+    verdict: Verdict | None
+    """What its confirmation says; None where none was begun."""
     spending: Spending
     survivors: tuple[tuple[int, int], ...]
     """Epochs, and how many trials finished them."""
@@ -79,6 +82,7 @@ def read_report(study: Study) -> Report:
         records=records,
         answer=found,
         drawings=stage_drawings(found.best.architecture) if found.best and found.best.architecture else (),
+        verdict=verdict(study),
         spending=spending(records),
         survivors=survivors(records),
         importances=importances(records),
@@ -187,7 +191,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"compact": compact, "duration": duration_text}
+    environment.filters |= {"compact": compact, "duration": duration_text, "difference": difference_text}
     scripts = (plotly, script) if report.figures else (script,)
     return environment.get_template("page.html.j2").render(
         report=report,
@@ -197,6 +201,7 @@ def render(report: Report) -> str:
         script_sources=" ".join(map(_csp_hash, scripts)),
         sections=SECTIONS,
         axis_of=axis_of,
+        costs=costs,
         kind_of=kind_of,
         pattern_titles=PATTERN_TITLES,
     )

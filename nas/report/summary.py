@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nas.report.confirm import verdict
 from nas.study.health import Health
 from nas.study.records import Study, TrialRecord, WorkerRecord, best_of, landmark_of, wilson_interval
 
@@ -62,6 +63,8 @@ class Summary:
     """Over the last trials that the living workers ended; None before there are any."""
     left_s: float | None
     """Time that the remaining trials will take at this rate."""
+    verdict: str | None = None
+    """What its confirmation says, or how far that is; None where none was begun."""
 
     @property
     def ended(self) -> int:
@@ -90,6 +93,7 @@ class Summary:
             "workers_alive": len(self.workers),
             "trials_per_minute": self.trials_per_minute,
             "left_s": self.left_s,
+            "verdict": self.verdict,
         }
 
 
@@ -117,6 +121,7 @@ def summarise(study: Study) -> Summary:
         workers=(*alive, *scoring),
         trials_per_minute=rate and 60 * rate,
         left_s=(target - ended) / rate if rate else None,
+        verdict=said.sentence if (said := verdict(study)) else None,
     )
 
 
@@ -227,6 +232,8 @@ def summary_text(summary: Summary) -> str:
         lines.extend(_trial_lines("plain", summary.plain, summary.num_val))
     if summary.best:
         lines.append(NOTE.format(count=summary.num_val))
+    if summary.verdict:
+        lines.append(summary.verdict)
     if pace := pace_text(summary):
         lines.append(pace)
     return "\n".join(lines)

@@ -19,6 +19,8 @@ RUNTIME_KEYS = ("trials", "workers", "timeout_s", "tracking")
 """What may change when a stored study goes on; everything else decides what a score means."""
 CANDIDATES = "/candidates"
 """What the name of a study's cheap scores has behind the study's own."""
+CONFIRM = "/confirm"
+"""What the name of a study's confirmation has behind the study's own, before the seed."""
 BRIEF_SHARE = 0.4
 """Epochs of a brief training, as a share of the full ones, where nobody says."""
 _COMPARED_ELSEWHERE = ("space",)
@@ -118,6 +120,20 @@ class StudyConfig(Document):
                 "training": brief_config(self.training, epochs),
                 "trials": estimate.candidates,
                 "tracking": None,
+            }
+        )
+
+    def of_confirmation(self, seed: int) -> Self:
+        """The study that trains networks of this one again with another seed: in full, and nobody stops them."""
+        return self.model_copy(
+            update={
+                "name": f"{self.name}{CONFIRM}/{seed}",
+                "seed": seed,
+                "estimate": EstimateConfig(),
+                "calibrate": None,
+                "guard": GuardConfig.off(),
+                "pruner": PrunerConfig(name="none"),
+                "sampler": "random",
             }
         )
 

@@ -129,6 +129,7 @@ def create_study(
                 "target": target,
                 "config": config.to_dict(),
                 "candidates_of": candidates_of,
+                "confirms": None,
             }
             return row | own, made
 
@@ -215,8 +216,7 @@ def sweep_study(study: Study, excused: Collection[str] = ()) -> int:
     with explained(study.url):
         storage = open_storage(study.url)
         try:
-            parts = [part for part in (study, study.candidates()) if part]
-            return sum(sweep(storage, part.study_id, excused) for part in parts)
+            return sum(sweep(storage, part.study_id, excused) for part in study.parts())
         finally:
             close_storage(storage)
 

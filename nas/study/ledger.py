@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
@@ -188,8 +189,19 @@ class Ledger:
             self._require(connection, trial_id)
             connection.execute(sa.insert(tables.measurements).values(row))
             self._set_reason(connection, trial_id, measurement.reason)
+            if measurement.test_correct:
+                connection.execute(sa.insert(tables.tests).values(self._test_row(trial_id, digest, measurement)))
             for event in measurement.events:
                 connection.execute(sa.insert(tables.events).values(_event_row(trial_id, measurement.seed, event)))
+
+    def _test_row(self, trial_id: int, digest: str, measurement: Measurement) -> dict[str, Any]:
+        return {
+            "trial_id": trial_id,
+            "study_id": self.study_id,
+            "digest": digest,
+            "num_images": len(measurement.test_correct),
+            "correct": np.packbits(measurement.test_correct).tobytes(),
+        }
 
     def record_score(self, trial_id: int, score: "SharedScore", wall_s: float) -> None:
         """Store what shared networks say of a candidate; refuse a score of networks other than those before."""

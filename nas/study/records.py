@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.errors import UserError
@@ -139,6 +141,29 @@ class Study:
         with explained(self.url), self._engine.connect() as connection:
             row = connection.execute(query).mappings().first()
         return Study(self._engine, self.url, dict(row)) if row else None
+
+    def confirmations(self) -> list["Study"]:
+        """The studies that train the best of this one again, one a seed; none before `nas confirm`."""
+        ours = tables.studies.c
+        query = sa.select(tables.studies).where(ours.confirms == self.study_id).order_by(ours.study_id)
+        with explained(self.url), self._engine.connect() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Study(self._engine, self.url, dict(row)) for row in rows]
+
+    def parts(self) -> list["Study"]:
+        """This study and those that work for it."""
+        candidates = self.candidates()
+        return [self, *([candidates] if candidates else []), *self.confirmations()]
+
+    def test_results(self) -> dict[str, NDArray[np.bool_]]:
+        """By digest, which test images (n,) a network classified correctly; only confirmations have any."""
+        ours = tables.tests.c
+        query = sa.select(ours.digest, ours.num_images, ours.correct).where(ours.study_id == self.study_id)
+        with explained(self.url), self._engine.connect() as connection:
+            return {
+                row.digest: np.unpackbits(np.frombuffer(row.correct, np.uint8), count=row.num_images).astype(bool)
+                for row in connection.execute(query)
+            }
 
     def ranking(self) -> list[Architecture]:
         """What was scored in full, best first; of equals the one that was drawn first."""
@@ -321,9 +346,9 @@ def _moment(value: datetime | str | None) -> datetime | None:
 
 
 def study_names(url: str) -> list[str]:
-    """The names of all fusion-nas studies in a database, without those that only score candidates."""
+    """The names of all fusion-nas studies in a database, without those that work for another."""
     engine, ours = open_engine(url), tables.studies.c
-    query = sa.select(ours.name).where(ours.candidates_of.is_(None)).order_by(ours.study_id)
+    query = sa.select(ours.name).where(ours.candidates_of.is_(None), ours.confirms.is_(None)).order_by(ours.study_id)
     with explained(url), engine.connect() as connection:
         return list(connection.scalars(query))
 

@@ -34,6 +34,11 @@ NETWORK_FILE_SYSTEMS = re.compile(
     r"ocfs2|orangefs|panfs|pvfs2|rclone|s3fs|smb3|smbfs|sshfs|wekafs)"
 )
 """SQLite's locks and its shared-memory index do not hold on these (https://www.sqlite.org/wal.html)."""
+UPGRADES = (
+    (2, "ALTER TABLE nas_studies ADD COLUMN candidates_of INTEGER"),
+    (3, "ALTER TABLE nas_studies ADD COLUMN confirms INTEGER"),
+)
+"""By the version that brought it; new tables need none."""
 EXCLUSIVE_LOCK = 0x6E6173
 """Number of PostgreSQL's advisory lock: `nas` in ASCII."""
 
@@ -211,10 +216,12 @@ def _upgrade(engine: sa.Engine) -> None:
     """Bring an older database to the present schema, in one transaction."""
     with engine.begin() as connection:
         version = connection.scalar(sa.select(sa.func.max(tables.schema.c.version)))
-        if version == tables.SCHEMA_VERSION:  # another process was faster
+        if version is None or version == tables.SCHEMA_VERSION:  # another process was faster
             return
         tables.metadata.create_all(connection)
-        connection.execute(sa.text("ALTER TABLE nas_studies ADD COLUMN candidates_of INTEGER"))
+        for since, statement in UPGRADES:
+            if version < since:
+                connection.execute(sa.text(statement))
         connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 

@@ -7,7 +7,7 @@ The columns of Optuna's tables that reading commands need are named here too, so
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
 
@@ -26,8 +26,10 @@ studies = sa.Table(
     sa.Column("data", sa.JSON, nullable=False),
     sa.Column("provenance", sa.JSON, nullable=False),
     sa.Column("candidates_of", sa.Integer),  # since version 2
+    sa.Column("confirms", sa.Integer),  # since version 3
 )
-"""A study whose trials are cheap scores names the one that trains the best of them."""
+"""A study whose trials are cheap scores names the one that trains the best of them; one that trains networks again
+with another seed names the one that found them."""
 
 architectures = sa.Table(
     "nas_architectures",
@@ -114,6 +116,17 @@ calibrations = sa.Table(
     sa.Column("run", sa.String(128), primary_key=True),
     sa.Column("result", sa.JSON, nullable=False),
 )
+
+tests = sa.Table(
+    "nas_tests",
+    metadata,
+    sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("digest", sa.String(16), nullable=False),
+    sa.Column("num_images", sa.Integer, nullable=False),
+    sa.Column("correct", sa.LargeBinary, nullable=False),
+)
+"""Which test images a confirmed network classified correctly: one bit each, the first image in the highest."""
 
 epochs = sa.Table(
     "nas_epochs",

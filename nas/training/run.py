@@ -123,14 +123,15 @@ def train(
         resumed=resumed,
         started=started,
     )
-    costs = {"num_params": count_params(model), "macs": count_macs(model, data.input_size)}
+    num_params, macs = count_params(model), count_macs(model, data.input_size)
     outcome, reason, events = run.fit(model, device)
     return Measurement(
         outcome=outcome,
         score=run.records[-1].val_accuracy if run.records else None,
         seed=seed,
         budget=config.epochs,
-        **costs,
+        num_params=num_params,
+        macs=macs,
         wall_s=run.wall_s(),
         reason=reason,
         epochs=tuple(run.records),

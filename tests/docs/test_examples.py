@@ -13,6 +13,8 @@ import pytest
 
 from nas.cli import main
 from nas.study.engines.local import LocalWorkers
+from nas.study.confirm import confirm_networks
+from nas.study.ledger import new_worker_id
 from nas.study.objective import Training
 from nas.study.records import open_study
 from nas.study.worker import StopFlag, Worker
@@ -35,6 +37,7 @@ SMALL = {
         "--set=estimate=full",
     ],
     "search": ["--trials=2", "--workers=1", "--set=training.epochs=1"],
+    "confirm": ["--top=1", "--seeds=2", "--workers=1"],
     "resume": ["--trials=1", "--workers=1"],
 }
 """What is added to a command so that it takes seconds; the longest beginning that fits counts."""
@@ -75,6 +78,9 @@ class WorkersHere(LocalWorkers):
 
     def __enter__(self) -> "WorkersHere":
         study = open_study(self.url, self.name)
+        if self.confirm:
+            confirm_networks(study, device="cpu", threads=1, stop=StopFlag(), worker_id=new_worker_id())
+            return self
         Worker(study, Training(study, device="cpu", threads=1), stop=StopFlag()).run()
         return self
 

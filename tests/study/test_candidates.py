@@ -176,21 +176,31 @@ def test_a_calibration_keeps_its_first_results(url: str) -> None:
     assert stored_study(url, "s") is None
 
 
-def test_a_database_of_version_1_is_upgraded(stored: Study) -> None:
-    """What version 1 did not have is taken away first."""
+NEW = {
+    2: ((tables.scores, tables.calibrations), "ALTER TABLE nas_studies DROP COLUMN candidates_of"),
+    3: ((tables.tests,), "ALTER TABLE nas_studies DROP COLUMN confirms"),
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_database_is_upgraded(stored: Study, version: int) -> None:
+    """What its version did not have is taken away first."""
     storage = open_storage(stored.url)
     with storage.engine.begin() as connection:
         connection.execute(sa.delete(tables.studies).where(tables.studies.c.candidates_of.is_not(None)))
-        for table in (tables.scores, tables.calibrations):
-            table.drop(connection)
-        connection.execute(sa.text("ALTER TABLE nas_studies DROP COLUMN candidates_of"))
-        connection.execute(sa.update(tables.schema).values(version=1))
+        for since, (new_tables, statement) in NEW.items():
+            if since > version:
+                for table in new_tables:
+                    table.drop(connection)
+                connection.execute(sa.text(statement))
+        connection.execute(sa.update(tables.schema).values(version=version))
     close_storage(storage)
     study = open_study(stored.url, "s")
     assert study.candidates() is None
+    assert study.confirmations() == []
     assert len(study.trials()) == len(LANDMARKS)
     with open_engine(stored.url).connect() as connection:
-        assert sorted(connection.scalars(sa.select(tables.schema.c.version))) == [1, tables.SCHEMA_VERSION]
+        assert sorted(connection.scalars(sa.select(tables.schema.c.version))) == [version, tables.SCHEMA_VERSION]
 
 
 def test_shared_networks_start_from_scratch() -> None:
