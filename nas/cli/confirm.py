@@ -7,13 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, INTERRUPTED, Devices, Json, Storage, StudyName, Workers
+from nas.cli.options import (
+    DEFAULT_URL,
+    INTERRUPTED,
+    Devices,
+    EngineOption,
+    EngineOptions,
+    Json,
+    PerDevice,
+    Storage,
+    StudyName,
+    Workers,
+    chosen_engine,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nas.fusion.cost import CostComparison
     from nas.report.confirm import Verdict
     from nas.study.confirmed import Progress
-    from nas.study.launch import LocalWorkers
+    from nas.study.engines import Engine
+    from nas.study.engines import Workers as RunningWorkers
     from nas.study.records import Study
 
 POLL_S = 0.5
@@ -29,6 +44,9 @@ def confirm(
     seeds: Annotated[int, typer.Option(min=2, max=1000, help="Trainings of each network.")] = 5,
     workers: Workers = None,
     devices: Devices = "auto",
+    per_device: PerDevice = None,
+    engine: EngineOption = "local",
+    engine_set: EngineOptions = None,
     storage: Storage = DEFAULT_URL,
     as_json: Json = False,
 ) -> int:
@@ -37,15 +55,16 @@ def confirm(
     Says whether the best is better than the plain network. The same command again goes on where it stopped;
     a larger --top or --seeds adds to what is there.
     """
-    from nas.cli.options import device_names, worker_count
     from nas.report.confirm import verdict
     from nas.study.confirm import drop_losers, prepare_confirmation
     from nas.study.records import open_study
 
     study = open_study(storage, study_name)
-    count, dealt = worker_count(workers, study.config["workers"]), device_names(devices)
+    starter = chosen_engine(
+        engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set
+    )
     prepare_confirmation(study, top=top, num_seeds=seeds)
-    if _train(study, count, dealt):
+    if _train(study, starter):
         return INTERRUPTED
     drop_losers(study)
     said = verdict(study)
@@ -54,50 +73,51 @@ def confirm(
     return 0
 
 
-def _train(study: "Study", count: int, devices: tuple[str, ...]) -> bool:
-    """Do what is left with local workers, and say how far it is; True after Ctrl-C."""
+def _train(study: "Study", engine: "Engine") -> bool:
+    """Do what is left with the workers of an engine, and say how far it is; True after Ctrl-C."""
     from nas.cli.progress import say
     from nas.study.confirmed import progress_of
-    from nas.study.launch import LocalWorkers, absolute_url, sweep_study
+    from nas.study.launch import sweep_study
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)
-    progress = progress_of(study.confirmations())
+    parts = study.confirmations()
+    progress = progress_of(parts)
     left = progress.total - progress.done
     if not left:
         return False
-    count = min(count, left)
+    count = min(engine.num_workers, left)
     say(f"confirming {study.name!r}: {left} trainings to do, {count} worker{'s' if count > 1 else ''}")
-    workers = LocalWorkers(absolute_url(study.url), study.name, count, devices, confirm=True)
+    workers = engine.start(parts[0], count, None)
     try:
         with workers:
-            _follow(study, workers)
+            _follow(parts, workers)
     except KeyboardInterrupt:
         say("interrupted, running trainings wait again; the same command goes on from here")
         return True
     finally:
-        sweep_study(study, workers.killed)
+        sweep_study(study, workers.excused)
     return False
 
 
-def _follow(study: "Study", workers: "LocalWorkers") -> None:
+def _follow(parts: "Sequence[Study]", workers: "RunningWorkers") -> None:
     """Poll until all is trained and no worker runs; raises what a failed worker said, if work is left."""
     from nas.cli.progress import say
     from nas.study.confirmed import progress_of
 
-    tell, parts = _Teller(), study.confirmations()
+    tell = _Teller()
     while True:
         ended = not workers.num_running
         progress = progress_of(parts)
         tell(progress)
-        if progress.done == progress.total and ended:
-            return
-        if progress.done < progress.total and (killed := workers.replace_killed()):
-            say(f"{killed} worker{'s were' if killed > 1 else ' was'} killed; started anew, nothing is lost")
-        elif ended:
-            workers.raise_failure()
-            return
+        if progress.done < progress.total:
+            for line in workers.mend():
+                say(line)
+        if ended and not workers.num_running:
+            break
         time.sleep(POLL_S)
+    if progress.done < progress.total:
+        workers.raise_failure()
 
 
 class _Teller:

@@ -17,15 +17,17 @@ def worker(
     trials: Annotated[int | None, typer.Option(min=1, help="Leave after this many trials.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of this worker.")] = None,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Work on what nas confirm has begun.")] = False,
     id_: Annotated[str | None, typer.Option("--id", hidden=True)] = None,
     shared: Annotated[bool, typer.Option("--shared", hidden=True)] = False,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     deadline: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> int:
-    """Train trials of a stored study until it is done."""
+    """Train trials of a stored study until it is done.
+
+    NAME/confirm/SEED stands for all of what nas confirm has begun for the study NAME.
+    """
     from nas.study.candidates import score_candidates
-    from nas.study.confirm import confirm_networks
+    from nas.study.confirm import TestedTraining, confirm_networks
     from nas.study.ledger import new_worker_id
     from nas.study.objective import Training
     from nas.study.records import open_study
@@ -35,9 +37,10 @@ def worker(
     for number in (signal.SIGINT, signal.SIGTERM, *TIME_LIMIT_SIGNALS):
         signal.signal(number, lambda *_: stop.set())
     study = open_study(storage, study_name)
-    if confirm:
-        confirm_networks(study, device=device, threads=threads, stop=stop, worker_id=worker_id)
-        return INTERRUPTED if stop() else 0
+    if study.confirms is not None:
+        tested = TestedTraining(study, device=device, threads=threads, shared=shared)
+        confirm_networks(study, tested, stop=stop, worker_id=worker_id)
+        return INTERRUPTED if stop() and deadline is None else 0
     candidates = study.candidates()
     if candidates is not None and candidates.num_ended() < candidates.target:
         cheap = Training(candidates, device=device, threads=threads, shared=shared)

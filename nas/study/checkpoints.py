@@ -18,6 +18,9 @@ ROOT_VARIABLE = "FUSION_NAS_CHECKPOINTS"
 DEFAULT_ROOT = Path("studies/checkpoints")
 """For databases on a server; machines must share the folder if a trial is to go on elsewhere from its checkpoint."""
 
+KEEPS_KEY = "confirmed_keeps_weights"
+"""Where the provenance of a confirmation's companion study says whether it keeps its networks' weights."""
+
 FILE_NAME = re.compile(r"trial-(?P<number>\d+)\.ckpt|\.trial-(?P<half>\d+)\.ckpt\..+")
 
 
@@ -36,7 +39,7 @@ class Needed:
     running: frozenset[int]
     """A half-written file may become a checkpoint yet."""
     checkpoints: frozenset[int]
-    """Trials that have not ended, the best trial and the plain network: they are what can be exported."""
+    """Trials that have not ended, and what can be exported: the best trial and the plain network."""
 
 
 class Standing(NamedTuple):
@@ -49,12 +52,16 @@ class Standing(NamedTuple):
     landmark: str | None
 
 
-def needed(trials: Iterable[Standing]) -> Needed:
-    """What the trials of a study need."""
+def needed(study: Study, trials: Iterable[Standing]) -> Needed:
+    """What the trials of a study need. Of a confirmation, one seed keeps all networks, the others none."""
     every = tuple(trials)
     complete = [t for t in every if t.state == "complete"]
     best = max(complete, key=lambda t: (t.score or 0.0, -t.number), default=None)
-    kept = {t.number for t in every if t.state in ("running", "waiting") or t is best or t.landmark == "plain"}
+    if study.confirms is None:
+        kept = {t.number for t in every if t is best or t.landmark == "plain"}
+    else:
+        kept = {t.number for t in complete if study.provenance[KEEPS_KEY]}
+    kept |= {t.number for t in every if t.state in ("running", "waiting")}
     return Needed(
         running=frozenset(t.number for t in every if t.state == "running"),
         checkpoints=frozenset(kept),

@@ -20,7 +20,7 @@ from nas.measurement import Measurement
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study import tables
-from nas.study.checkpoints import LANDMARK_ATTR, CheckpointFolder
+from nas.study.checkpoints import KEEPS_KEY, LANDMARK_ATTR, CheckpointFolder
 from nas.study.config import StudyConfig
 from nas.study.confirmed import CANDIDATES_KEY, judged
 from nas.study.ledger import Ledger, new_worker_id
@@ -87,7 +87,8 @@ def prepare_confirmation(study: Study, *, top: int | None, num_seeds: int) -> No
         try:
             for number in range(max(num_seeds, len(stored))):
                 part = config.of_confirmation(config.seed + FIRST_SEED + number)
-                _store_seed(storage, study, part, planned=planned, landmarks=landmarks, candidates=candidates)
+                notes = {CANDIDATES_KEY: candidates, KEEPS_KEY: number == 0}
+                _store_seed(storage, study, part, planned=planned, landmarks=landmarks, notes=notes)
         finally:
             close_storage(storage)
 
@@ -99,7 +100,7 @@ def _store_seed(
     *,
     planned: dict[str, Architecture],
     landmarks: dict[str, str],
-    candidates: list[str],
+    notes: dict[str, Any],
 ) -> None:
     """One companion study with its trials waiting; goes on where an earlier call broke off."""
     made = optuna.create_study(study_name=config.name, storage=storage, direction="maximize", load_if_exists=True)
@@ -117,7 +118,7 @@ def _store_seed(
         ledger.own(trial._trial_id, planned[digest], landmarks.get(digest))
     row: dict[str, Any] = {
         "target": len(planned),
-        "provenance": study.provenance | {CANDIDATES_KEY: candidates},
+        "provenance": study.provenance | notes,
     }
     mine = tables.studies.c.study_id == made._study_id
     with storage.engine.begin() as connection:
@@ -158,27 +159,16 @@ class TestedTraining(Training):
         return replace(measurement, test_correct=correct_on_test(model, self.data, self.training))
 
 
-class ConfirmWorker(Worker):
-    """Keeps the weights of all networks where ``keeps``, and of none elsewhere."""
+def confirm_networks(study: Study, training: TestedTraining, *, stop: StopFlag, worker_id: str) -> None:
+    """Work on a confirmation until every network has every seed, by this worker and the others.
 
-    keeps = False
-
-    def _clean(self) -> None:
-        if not self.keeps:
-            self.checkpoints.remove_done(self.study.get_trials(deepcopy=False), kept=())
-
-
-def confirm_networks(study: Study, *, device: str, threads: int | None, stop: StopFlag, worker_id: str) -> None:
-    """Work on the confirmation of a study until every network has every seed, by this worker and the others."""
+    Args:
+        study: the one that is confirmed, or any of its companion studies.
+    """
     parts = study.confirmations()
-    if not parts:
-        raise UserError(f"study {study.name!r} has no confirmation yet; begin one with: nas confirm {study.name}")
-    training = TestedTraining(parts[0], device=device, threads=threads)
     while not stop() and (left := [part for part in parts if part.num_ended() < part.target]):
         for part in left:
-            worker = ConfirmWorker(part, training.of(part), stop=stop, worker_id=worker_id)
-            worker.keeps = part.study_id == parts[0].study_id
-            worker.run()
+            Worker(part, training.of(part), stop=stop, worker_id=worker_id).run()
         if not stop() and any(part.num_ended() < part.target for part in left):  # others hold the rest
             time.sleep(POLL_S)
 

@@ -119,22 +119,17 @@ class Health:
         return asdict(self)
 
 
-def parts_of(study: Study) -> list[Study]:
-    """The study, and the candidates that it scores cheaply first if it does."""
-    candidates = study.candidates()
-    return [study, candidates] if candidates is not None else [study]
-
-
 def orphans_of(study: Study) -> list[Path]:
-    """Checkpoints of a study, without its candidates, that no trial needs."""
+    """Checkpoints of one study that none of its trials needs."""
     checkpoints = CheckpointFolder(study)
     files = checkpoints.files()  # before the trials: a file of a trial that begins meanwhile is not taken for an orphan
-    return checkpoints.orphans(files, needed(Standing(t.number, t.state, t.score, t.landmark) for t in study.trials()))
+    standings = (Standing(t.number, t.state, t.score, t.landmark) for t in study.trials())
+    return checkpoints.orphans(files, needed(study, standings))
 
 
 def examine(study: Study) -> Health:
     """Look at a study; nothing is changed."""
-    parts = parts_of(study)
+    parts = study.parts()
     with explained(study.url):
         engine = open_engine(study.url)
         dead = [worker for part in parts for worker in dead_workers(engine, part.study_id)]

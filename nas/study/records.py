@@ -118,6 +118,8 @@ class Study:
         self.data: dict[str, Any] = row["data"]
         self.provenance: dict[str, Any] = row["provenance"]
         self.created_at: float = row["created_at"]
+        self.confirms: int | None = row["confirms"]
+        """The study whose networks this one trains again with another seed."""
 
     @cached_property
     def num_val(self) -> int:
@@ -143,9 +145,14 @@ class Study:
         return Study(self._engine, self.url, dict(row)) if row else None
 
     def confirmations(self) -> list["Study"]:
-        """The studies that train the best of this one again, one a seed; none before `nas confirm`."""
+        """The studies that train the best of this one again, one a seed; none before `nas confirm`.
+
+        Of one of them: all of them.
+        """
         ours = tables.studies.c
-        query = sa.select(tables.studies).where(ours.confirms == self.study_id).order_by(ours.study_id)
+        query = (
+            sa.select(tables.studies).where(ours.confirms == (self.confirms or self.study_id)).order_by(ours.study_id)
+        )
         with explained(self.url), self._engine.connect() as connection:
             rows = connection.execute(query).mappings().all()
         return [Study(self._engine, self.url, dict(row)) for row in rows]
@@ -153,7 +160,8 @@ class Study:
     def parts(self) -> list["Study"]:
         """This study and those that work for it."""
         candidates = self.candidates()
-        return [self, *([candidates] if candidates else []), *self.confirmations()]
+        others = self.confirmations() if self.confirms is None else []
+        return [self, *([candidates] if candidates else []), *others]
 
     def test_results(self) -> dict[str, NDArray[np.bool_]]:
         """By digest, which test images (n,) a network classified correctly; only confirmations have any."""

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from nas.study import tables
 from nas.study.checkpoints import CheckpointFolder
-from nas.study.health import Health, dead_workers, examine, orphans_of, parts_of, unleased
+from nas.study.health import Health, dead_workers, examine, orphans_of, unleased
 from nas.study.records import Study
 from nas.study.storage import close_storage, exclusive, explained, open_storage
 
@@ -99,11 +99,11 @@ def recover(study: Study) -> Recovery:
     found = examine(study)
     try:
         with explained(study.url):
-            count = sum(sweep(storage, part.study_id) for part in parts_of(study))
+            count = sum(sweep(storage, part.study_id) for part in study.parts())
             integrity = _check_database(storage.engine)
     finally:
         close_storage(storage)
-    removed = sum(CheckpointFolder(part).remove(orphans_of(part)) for part in parts_of(study))
+    removed = sum(CheckpointFolder(part).remove(orphans_of(part)) for part in study.parts())
     return Recovery(found=found, put_back=count, removed_checkpoints=removed, integrity=integrity)
 
 
@@ -115,7 +115,7 @@ def _check_database(engine: sa.Engine) -> str:
         if engine.dialect.name == "sqlite":
             verdict = str(connection.exec_driver_sql("PRAGMA integrity_check").scalar())
             wrong += [verdict] if verdict != "ok" else []
-        for table in (tables.trials, tables.leases, tables.measurements, tables.epochs, tables.events):
+        for table in (tables.trials, tables.leases, tables.measurements, tables.epochs, tables.events, tables.tests):
             lone = sa.select(sa.func.count()).select_from(table).where(table.c.trial_id.not_in(known))
             if count := connection.scalar(lone):
                 wrong.append(f"{table.name}: {count} rows of no trial")

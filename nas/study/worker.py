@@ -67,6 +67,7 @@ class Worker:
         worker_id: str | None = None,
     ) -> None:
         candidates = study.candidates()
+        self._record = study
         self.url = study.url
         self.measure = measure
         self.stop = stop
@@ -224,10 +225,11 @@ class Worker:
         """Remove the files that no trial needs any more."""
         files = self.checkpoints.files()
         trials = self.study.get_trials(deepcopy=False)
-        wanted = needed(
+        standings = (
             Standing(t.number, t.state.name.lower(), t.values[0] if t.values else None, t.user_attrs.get(LANDMARK_ATTR))
             for t in trials
         )
+        wanted = needed(self._record, standings)
         self.checkpoints.remove(self.checkpoints.orphans(files, wanted))
 
     def _epoch_hook(self, trial: Trial, run: TrackedRun) -> Callable[[EpochRecord], str | None]:

@@ -205,9 +205,6 @@ def test_refusals(nas: Nas, searched: Path, tmp_path: Path) -> None:
     assert "study 's' has no complete trial beside the plain network yet" in refused(
         nas, "confirm", "s", "--storage", url
     )
-    assert "has no confirmation yet; begin one with: nas confirm s" in refused(
-        nas, "worker", "s", "--confirm", "--storage", url
-    )
     study = copy_of(searched, tmp_path / "copy")
     for arguments, said in (
         (("--top", 9), "--top: 9 asked for, but study 'tiny' has 4 complete trials beside the plain network"),

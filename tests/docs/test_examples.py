@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nas.cli import main
+from nas.study.confirm import TestedTraining, confirm_networks
 from nas.study.engines.local import LocalWorkers
-from nas.study.confirm import confirm_networks
 from nas.study.ledger import new_worker_id
 from nas.study.objective import Training
 from nas.study.records import open_study
@@ -78,8 +78,9 @@ class WorkersHere(LocalWorkers):
 
     def __enter__(self) -> "WorkersHere":
         study = open_study(self.url, self.name)
-        if self.confirm:
-            confirm_networks(study, device="cpu", threads=1, stop=StopFlag(), worker_id=new_worker_id())
+        if study.confirms is not None:
+            training = TestedTraining(study, device="cpu", threads=1)
+            confirm_networks(study, training, stop=StopFlag(), worker_id=new_worker_id())
             return self
         Worker(study, Training(study, device="cpu", threads=1), stop=StopFlag()).run()
         return self
