@@ -187,8 +187,9 @@ def test_killed_and_interrupted_it_is_the_same_confirmation(searched: Path, conf
     line = [sys.executable, "-m", "nas", *command(study)]
     launcher = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: worker_pids(study.url))
-    os.kill(worker_pids(study.url)[0], signal.SIGKILL)
-    wait_for(lambda: sum(part.num_ended() for part in study.confirmations()) >= 1)
+    killed = worker_pids(study.url)[0]
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: set(worker_pids(study.url)) - {killed})  # the one that replaces it: it has just begun
     launcher.send_signal(signal.SIGINT)
     _, err = launcher.communicate(timeout=240)
     assert launcher.returncode == 130, err

@@ -13,7 +13,7 @@ from PIL import Image
 
 import nas as package
 from nas.cli import main
-from nas.export import models
+from nas.export import files, models
 from nas.export.onnx import OnnxModel
 from nas.export.timm_folder import load_folder, write_folder
 from nas.study.checkpoints import CheckpointFolder
@@ -134,7 +134,7 @@ def test_refusals(nas: Nas, study: Study, tmp_path: Path) -> None:
 
 def test_only_complete_trials(nas: Nas, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pruned = replace(study.trials()[0], state="pruned")
-    monkeypatch.setattr(models, "chosen_trial", lambda *_: pruned)
+    monkeypatch.setattr(files, "chosen_trial", lambda *_: pruned)
     command = ("export", "tiny", "--storage", study.url, "--format", "timm", "-o", tmp_path / "a")
     assert "trial 0 of study 'tiny' is pruned: only complete trials have trained weights" in refused(nas, *command)
 
