@@ -430,6 +430,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-write", action="store_true")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the temporary server ends with us
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     rng = random.Random(args.seed)
     wanted = [args.only] if args.only else ["sqlite", "postgresql", "nodes", "restarts"]
