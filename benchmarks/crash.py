@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -127,6 +127,12 @@ def opened(url: str) -> Study | None:
         return open_study(url, NAME)
     except UserError:
         return None
+
+
+def has_workers(url: str) -> bool:
+    """Whether a worker of the study lives."""
+    study = opened(url)
+    return study is not None and study.num_alive() > 0
 
 
 def held_by(url: str, pid: int) -> int | None:
@@ -351,7 +357,7 @@ def lost_nodes(server: Server, folder: Path, count: int, rng: random.Random) -> 
     for number in range(count):
         url, done = server.url(), Round()
         near = launch(command(url, 1))
-        wait_for(lambda url=url: (study := opened(url)) is not None and study.num_alive() > 0)  # type: ignore[misc]
+        wait_for(partial(has_workers, url))
         script = 'hostname "$0" && exec "$@"'
         far = launch(["unshare", "--uts", "sh", "-c", script, f"far-{number}", *command(url, 1)])
         wait_for(lambda: any(held_by(url, pid) for pid in children(far.pid)))  # noqa: B023 - called at once

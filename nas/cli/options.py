@@ -56,8 +56,10 @@ __all__ = [
 
 def worker_wish(text: str | None) -> int | Literal["auto"] | None:
     """What ``--workers`` asks for; None where it was not given."""
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]  # the literal itself
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"--workers: expected a positive number or auto, got {text!r}")
     return int(text)

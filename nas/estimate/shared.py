@@ -230,15 +230,15 @@ class SharedNetwork(nn.Module):
     def stem(self, images: Tensor) -> Tensor:
         """What the first stage gets."""
         net = self.network
-        return net.maxpool(net.act1(net.bn1(net.conv1(images))))  # type: ignore[no-any-return]
+        return net.maxpool(net.act1(net.bn1(net.conv1(images))))  # type: ignore[no-any-return]  # as above
 
     def stage(self, number: int, features: Tensor) -> Tensor:
         """What a stage (from 0) makes of its input, on the path at hand."""
-        return getattr(self.network, f"layer{number + 1}")(features)  # type: ignore[no-any-return]
+        return getattr(self.network, f"layer{number + 1}")(features)  # type: ignore[no-any-return]  # as above
 
     def head(self, features: Tensor) -> Tensor:
         """Logits from what the last stage gave."""
-        return self.network.forward_head(features)  # type: ignore[no-any-return]
+        return self.network.forward_head(features)  # type: ignore[no-any-return]  # as above
 
     def holds(self, architecture: Architecture) -> bool:
         """Whether the architecture is a path of this network; landmarks outside the space need not be."""

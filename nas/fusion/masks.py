@@ -64,7 +64,7 @@ class Mask(nn.Module):
                 nn.init.zeros_(parameter)
 
 
-class SEMask(Mask, SEModule):  # type: ignore[misc]  # timm is untyped, here and below
+class SEMask(Mask, SEModule):  # type: ignore[misc]  # timm is untyped
     """Squeeze-and-Excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
 
     def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class SEMask(Mask, SEModule):  # type: ignore[misc]  # timm is untyped, here and
         return [self.fc2]
 
 
-class EcaMask(Mask, EcaModule):  # type: ignore[misc]
+class EcaMask(Mask, EcaModule):  # type: ignore[misc]  # timm is untyped
     """Efficient Channel Attention (Wang et al. 2020, https://arxiv.org/abs/1910.03151)."""
 
     def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class EcaMask(Mask, EcaModule):  # type: ignore[misc]
         return [self.conv]
 
 
-class CbamMask(Mask, CbamModule):  # type: ignore[misc]
+class CbamMask(Mask, CbamModule):  # type: ignore[misc]  # timm is untyped
     """Convolutional Block Attention Module (Woo et al. 2018, https://arxiv.org/abs/1807.06521)."""
 
     def gates(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,7 +118,7 @@ class CbamMask(Mask, CbamModule):  # type: ignore[misc]
         return [self.channel.fc2, self.spatial.conv.bn]
 
 
-class CoordMask(Mask, CoordAttn):  # type: ignore[misc]
+class CoordMask(Mask, CoordAttn):  # type: ignore[misc]  # timm is untyped
     """Coordinate Attention (Hou et al. 2021, https://arxiv.org/abs/2103.02907)."""
 
     def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
