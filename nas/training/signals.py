@@ -527,7 +527,8 @@ class ChanceLevel(Signal):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting."""
-        self.in_a_row, self.generalised = state["in_a_row"], state["generalised"]
+        self.in_a_row = state["in_a_row"]
+        self.generalised = state.get("generalised", True)  # not noted by older checkpoints: give it the doubt
 
 
 SIGNALS: tuple[type[Signal], ...] = (

@@ -304,3 +304,9 @@ def test_hard_data_takes_steps_to_leave_chance(name, num_epochs):
 
 def test_a_validation_loss_that_is_not_finite_is_heard():
     assert "validation loss is nan" in NonFinite().judge(epoch(val_loss=math.nan)).message
+
+
+def test_chance_level_goes_on_from_a_state_that_did_not_note_what_generalised():
+    signal = ChanceLevel()
+    signal.load_state_dict({"in_a_row": 1})
+    assert signal.state_dict() == {"in_a_row": 1, "generalised": True}
