@@ -46,6 +46,31 @@ class EpochRecord:
     """Median over the epoch's steps of the global L2 norm of the gradients."""
     train_s: float
     val_s: float
+    val_top5: float | None = None
+    """Fraction whose class is among the five highest logits; None, as below, where an older version wrote it."""
+    val_macro_f1: float | None = None
+    """Mean over classes of F1, of the classes that occur among labels or predictions."""
+    val_balanced_accuracy: float | None = None
+    """Mean over classes of their accuracy, of the classes that occur among the labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one network costs, as it is known before any training."""
+
+    num_params: int
+    macs: int
+    """Multiply-accumulate operations of one forward pass of one image."""
+    peak_memory_mb: float | None = None
+    """Megabytes (10^6) of one training step, counted: weights, gradients, momentum and what the backward pass needs.
+
+    Workspaces and the allocator's own needs are not in it. None where nobody asked."""
+    latency_ms: float | None = None
+    """Median time of a forward pass of one batch, in evaluation mode and warm; None where it was not timed."""
+    latency_low_ms: float | None = None
+    """Lower quartile."""
+    latency_high_ms: float | None = None
+    """Upper quartile."""
 
 
 @dataclass(frozen=True, kw_only=True)

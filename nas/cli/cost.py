@@ -11,7 +11,8 @@ from nas.cli.check import ArchitectureFile
 from nas.cli.options import Json
 
 if TYPE_CHECKING:
-    from nas.fusion.cost import Cost, CostComparison
+    from nas.fusion.cost import CostComparison
+    from nas.measurement import Cost
 
 
 class Device(StrEnum):

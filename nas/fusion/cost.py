@@ -3,8 +3,8 @@
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import median, quantiles
+from dataclasses import dataclass, replace
+from statistics import quantiles
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.fusion.models import build_model
+from nas.measurement import Cost
 
 WARM_UP = 3
 REPEATS = 20
@@ -36,6 +37,38 @@ def count_macs(model: nn.Module, input_size: tuple[int, int, int]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+def count_training_bytes(model: nn.Module, input_size: tuple[int, int, int], batch_size: int) -> int:
+    """Bytes that one training step of SGD with momentum holds when the forward pass of a batch has ended.
+
+    Weights, gradients, momentum, buffers, and every tensor that autograd keeps for the backward pass, each storage
+    once. Runs a copy without memory, as `count_macs` does.
+    """
+    twin = _without_memory(model).train()
+    own = [*twin.parameters(), *twin.buffers()]
+    for parameter in twin.parameters():
+        parameter.requires_grad_(True)
+    known = {tensor.untyped_storage()._cdata for tensor in own}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in known:
+            kept[storage._cdata] = tensor  # holds the storage, so that its number is not given away
+        return tensor
+
+    dtype = next(model.parameters()).dtype
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = twin(torch.empty(batch_size, *input_size, dtype=dtype, device="meta"))
+    weights = sum(_num_bytes(parameter) for parameter in twin.parameters())
+    buffers = sum(_num_bytes(buffer) for buffer in twin.buffers())
+    del output
+    return 3 * weights + buffers + sum(_num_bytes(tensor) for tensor in kept.values())
+
+
+def _num_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
 def _without_memory(model: nn.Module) -> nn.Module:
     """A deep copy whose parameters and buffers are on the meta device."""
     meta: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
@@ -45,23 +78,8 @@ def _without_memory(model: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What one network costs."""
-
-    num_params: int
-    macs: int
-    """Of one image."""
-    latency_ms: float
-    """Median time of a forward pass of one batch, in evaluation mode and warm."""
-    latency_low_ms: float
-    """Lower quartile."""
-    latency_high_ms: float
-    """Upper quartile."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class CostComparison:
-    """An architecture beside the plain network of its backbone, timed in turns."""
+    """An architecture beside the plain network of its backbone."""
 
     fused: Cost
     plain: Cost
@@ -74,10 +92,9 @@ class CostComparison:
     @property
     def ratios(self) -> dict[str, float]:
         """Fused to plain, by quantity."""
-        return {name: getattr(self.fused, name) / getattr(self.plain, name) for name in RATIOS}
-
-
-RATIOS = ("num_params", "macs", "latency_ms")
+        return {
+            name: getattr(self.fused, name) / getattr(self.plain, name) for name in ("num_params", "macs", "latency_ms")
+        }
 
 
 def compare_cost(
@@ -88,6 +105,7 @@ def compare_cost(
     device: str = "cpu",
     threads: int = 1,
     repeats: int = REPEATS,
+    train_batch: int | None = None,
 ) -> CostComparison:
     """Count and time an architecture and its plain network in turns, so that a busy machine disturbs both.
 
@@ -95,8 +113,10 @@ def compare_cost(
         image_size: side of a square image in pixels; None: 224, or 32 for a small stem.
         batch: images in one forward pass.
         threads: of torch on the CPU while timing; the caller's number is put back.
+        repeats: timed forward passes of each; 0: nothing is timed.
+        train_batch: images in one training step, whose memory is counted; None: it is not.
     """
-    if device == "cuda" and not torch.cuda.is_available():
+    if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("device: 'cuda' asked for, but this machine has none")
     side = image_size or (32 if architecture.backbone.stem == "small" else 224)
     size = (architecture.in_chans, side, side)
@@ -112,22 +132,27 @@ def compare_cost(
         with torch.random.fork_rng(devices=[]):
             models: dict[str, nn.Module] = {"fused": build_model(architecture), "plain": build_model(plain)}
             x = torch.randn(batch, *size, device=device)
-        times = time_in_turns({name: m.to(device).eval() for name, m in models.items()}, x, repeats)
+        costs = {name: _counted(model, size, train_batch) for name, model in models.items()}
+        if repeats:
+            times = time_in_turns({name: m.to(device).eval() for name, m in models.items()}, x, repeats)
+            costs = {name: _timed(cost, times[name]) for name, cost in costs.items()}
     finally:
         torch.set_num_threads(before)
-    costs = {name: _cost(models[name], size, times[name]) for name in models}
     return CostComparison(**costs, input_size=size, batch=batch, device=device, threads=threads)
 
 
-def _cost(model: nn.Module, size: tuple[int, int, int], times: list[float]) -> Cost:
-    low, _, high = quantiles(times, n=4)
+def _counted(model: nn.Module, size: tuple[int, int, int], train_batch: int | None) -> Cost:
+    num_bytes = None if train_batch is None else count_training_bytes(model, size, train_batch)
     return Cost(
         num_params=count_params(model),
         macs=count_macs(model, size),
-        latency_ms=median(times),
-        latency_low_ms=low,
-        latency_high_ms=high,
+        peak_memory_mb=None if num_bytes is None else num_bytes / 1e6,
     )
+
+
+def _timed(cost: Cost, times: list[float]) -> Cost:
+    low, middle, high = quantiles(times, n=4)
+    return replace(cost, latency_ms=middle, latency_low_ms=low, latency_high_ms=high)
 
 
 def time_in_turns(models: Mapping[str, nn.Module], x: Tensor, repeats: int) -> dict[str, list[float]]:

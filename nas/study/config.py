@@ -13,6 +13,7 @@ from nas.estimate.brief import brief_config
 from nas.estimate.config import CalibrationConfig, EstimateConfig
 from nas.space.files import find_file
 from nas.space.landmarks import LANDMARKS
+from nas.study.objectives import KNOWN_COSTS, QUALITIES, Constraint, Direction, Objectives, Quantity
 from nas.training.config import DataConfig, GuardConfig, Tracker, TrainingConfig
 
 RUNTIME_KEYS = ("trials", "workers", "timeout_s", "tracking")
@@ -25,12 +26,15 @@ BRIEF_SHARE = 0.4
 """Epochs of a brief training, as a share of the full ones, where nobody says."""
 _COMPARED_ELSEWHERE = ("space",)
 
+SamplerName = Literal["tpe", "random", "nsga2", "gp", "grid", "evolution"]
+
 
 class PrunerConfig(Document):
     """Stops trials whose score is hopeless (the guard stops those that break)."""
 
     name: Literal["median", "asha", "hyperband", "none"] = "median"
-    """`median`, `asha` (successive halving), `hyperband` or `none`."""
+    """`median`, `asha` (asynchronous successive halving), `hyperband` or `none`; several objectives: `asha` or `none`,
+    and `asha` unless the file says otherwise."""
     startup_trials: Annotated[StrictInt, Field(ge=0)] = 8
     """median: trials that must be complete before anything is stopped."""
     warmup_epochs: Annotated[StrictInt, Field(ge=0)] = 1
@@ -39,6 +43,17 @@ class PrunerConfig(Document):
     """asha, hyperband: epochs of the first rung."""
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
     """asha, hyperband: one in this many goes on to the next rung."""
+
+
+class LatencyConfig(Document):
+    """How `latency_ms` is timed: alone on its device, in turns with the plain network."""
+
+    batch: Annotated[StrictInt, Field(ge=1)] = 1
+    """Images in one forward pass."""
+    threads: Annotated[StrictInt, Field(ge=1)] = 1
+    """CPU threads."""
+    repeats: Annotated[StrictInt, Field(ge=2)] = 20
+    """Timed forward passes, of which the median counts."""
 
 
 class StudyConfig(Document):
@@ -62,8 +77,17 @@ class StudyConfig(Document):
     """Which candidates are trained: a mapping, or the name of an estimator alone, as in `estimate: shared`."""
     calibrate: CalibrationConfig | None = None
     """How `nas calibrate` measures which estimator to use; with `estimate: auto`, a search begins with it."""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """`tpe` (multivariate, conditional) or `random`."""
+    objectives: dict[Quantity, Direction] = {"val_accuracy": "maximize"}  # noqa: RUF012 - pydantic copies it
+    """What is optimised, `maximize` or `minimize` by quantity: `val_accuracy`, `val_top5`, `val_macro_f1`,
+    `val_balanced_accuracy` or `val_loss`, and any of `params`, `macs`, `latency_ms`, `peak_memory_mb`, `train_s`."""
+    constraints: tuple[str, ...] = ()
+    """Limits on these quantities, as in `params <= 12e6` or `latency_ms <= 1.1 * plain`; what breaks one that is known
+    before training is not trained."""
+    latency: LatencyConfig = LatencyConfig()
+    """How `latency_ms` is timed."""
+    sampler: SamplerName = "tpe"
+    """`tpe` (multivariate, conditional), `nsga2`, `evolution` (regularised), `gp` (spaces without conditions), `grid`
+    (spaces that can be listed) or `random`."""
     pruner: PrunerConfig = PrunerConfig()
     """When a hopeless trial is stopped."""
     landmarks: tuple[str, ...] = tuple(LANDMARKS)
@@ -87,6 +111,44 @@ class StudyConfig(Document):
                 raise ValueError(f"unknown landmark {name!r}; known: {', '.join(LANDMARKS)}")
         return tuple(dict.fromkeys(("plain", *names)))
 
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _with_directions(cls, objectives: Any) -> Any:
+        if not isinstance(objectives, Mapping):
+            raise ValueError(f"expected QUANTITY: maximize or QUANTITY: minimize on each line, got {objectives!r}")
+        for name, direction in objectives.items():
+            if direction not in ("maximize", "minimize"):
+                raise ValueError(f"{name}: expected a direction, maximize or minimize, got {direction!r}")
+        return objectives
+
+    @field_validator("objectives")
+    @classmethod
+    def _has_quality(cls, objectives: dict[str, str]) -> dict[str, str]:
+        if not set(objectives) & set(QUALITIES):
+            raise ValueError(
+                f"expected one of {', '.join(QUALITIES)} among the objectives, got {', '.join(objectives)}"
+            )
+        return objectives
+
+    @field_validator("constraints")
+    @classmethod
+    def _readable(cls, constraints: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Constraint.parse(text)) for text in constraints)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pruner_of_several(cls, content: Any) -> Any:
+        objectives, pruner = content.get("objectives"), content.get("pruner", {})
+        if isinstance(objectives, Mapping) and len(objectives) > 1 and isinstance(pruner, Mapping):
+            return {**content, "pruner": {"name": "asha", **pruner}}
+        return content
+
+    @model_validator(mode="after")
+    def _pruner_fits(self) -> Self:
+        if len(self.objectives) > 1 and self.pruner.name not in ("asha", "none"):
+            raise ValueError(f"pruner.name: {self.pruner.name} knows one objective only; expected asha or none")
+        return self
+
     @model_validator(mode="after")
     def _shares_from_scratch(self) -> Self:
         if self.estimate.by == "shared" and self.training.init_from is not None:
@@ -109,6 +171,22 @@ class StudyConfig(Document):
             config = config.model_copy(update={"space": str(file.parent / space)})
         return config, text
 
+    @property
+    def goals(self) -> Objectives:
+        """The objectives, as something that ranks."""
+        return Objectives({str(name): str(way) for name, way in self.objectives.items()})
+
+    @property
+    def limits(self) -> tuple[Constraint, ...]:
+        """The constraints."""
+        return tuple(Constraint.parse(text) for text in self.constraints)
+
+    @property
+    def known_costs(self) -> tuple[str, ...]:
+        """What has to be known of a network before it is trained."""
+        asked = {*self.objectives, *(limit.quantity for limit in self.limits)}
+        return tuple(name for name in KNOWN_COSTS if name in asked)
+
     def of_candidates(self, estimate: EstimateConfig) -> Self:
         """The study that scores this one's candidates by a cheap estimator."""
         full = self.training.epochs
@@ -116,6 +194,9 @@ class StudyConfig(Document):
         return self.model_copy(
             update={
                 "name": self.name + CANDIDATES,
+                "objectives": {"val_accuracy": "maximize"}
+                | {name: way for name, way in self.objectives.items() if name in KNOWN_COSTS},
+                "constraints": tuple(str(limit) for limit in self.limits if limit.known_before),
                 "estimate": estimate.model_copy(update={"epochs": epochs}),
                 "training": brief_config(self.training, epochs),
                 "trials": estimate.candidates,
@@ -131,6 +212,8 @@ class StudyConfig(Document):
                 "seed": seed,
                 "estimate": EstimateConfig(),
                 "calibrate": None,
+                "objectives": {"val_accuracy": "maximize"},
+                "constraints": (),
                 "guard": GuardConfig.off(),
                 "pruner": PrunerConfig(name="none"),
                 "sampler": "random",

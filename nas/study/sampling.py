@@ -1,17 +1,20 @@
-"""Drawing architectures: Optuna's samplers, seeded by the trial's place in the study, never twice the same network."""
+"""Drawing architectures: a sampler seeded by the trial's place in the study, and never the same network twice."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.architecture import Architecture
-from nas.errors import NasError
-from nas.space.space import SearchSpace
+from nas.errors import NasError, UserError
+from nas.space.space import MAX_LISTED, SearchSpace
+from nas.study.evolution import BREEDS
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -23,6 +26,8 @@ Owned = Callable[[int], Architecture | None]
 """What the trial with this id owns already; None before anything was drawn for it."""
 
 SAMPLER_DRAWS = 24
+GP_DRAWS = 2
+"""Of the Gaussian process, which thinks longer and says the same again."""
 RANDOM_DRAWS = 256
 
 
@@ -36,10 +41,25 @@ def place_seed(study_seed: int, number: int) -> int:
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:
-    """One of Optuna's samplers by the name that a study file gives."""
-    if name == "random":
-        return RandomSampler(seed=seed)
-    return TPESampler(seed=seed)
+    """One of Optuna's samplers by the name that a study file gives; random for those that are not Optuna's."""
+    if name == "tpe":
+        return TPESampler(seed=seed)
+    return GPSampler(seed=seed) if name == "gp" else RandomSampler(seed=seed)
+
+
+def check_sampler(name: str, space: SearchSpace) -> None:
+    """Raise a `UserError` where a sampler cannot draw from a space."""
+    if name == "grid" and space.size > MAX_LISTED:
+        raise UserError(
+            f"sampler: grid: the space {space.name} holds {space.size:,} architectures, at most {MAX_LISTED:,} can be "
+            "listed; expected a smaller space or another sampler, such as tpe"
+        )
+    conditional = sorted(space.choices().keys() - set(space.joint_choices()))
+    if name == "gp" and conditional:
+        raise UserError(
+            f"sampler: gp: the space {space.name} asks {conditional[0]} of some candidates only; "
+            "expected a space that asks the same of all, or another sampler, such as tpe"
+        )
 
 
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
@@ -57,7 +77,7 @@ def suggest(trial: "Trial", space: SearchSpace) -> Architecture:
 
 
 class FusionSampler(BaseSampler):
-    """Draws whole candidates from an Optuna sampler until one is found that no other trial owns."""
+    """Draws whole candidates until one is found that no other trial owns."""
 
     def __init__(
         self,
@@ -70,6 +90,7 @@ class FusionSampler(BaseSampler):
         finalists: Sequence[Architecture] = (),
     ) -> None:
         """``finalists`` are taken first, in their order: candidates that a cheap score found to be good."""
+        check_sampler(name, space)
         self._space = space
         self._name = name
         self._seed = seed
@@ -79,6 +100,7 @@ class FusionSampler(BaseSampler):
         self._distributions: dict[str, BaseDistribution] = dict(distributions(space))
         self._joint = {name: self._distributions[name] for name in space.joint_choices()}
         self._inner: BaseSampler = make_sampler(name, seed)
+        self._grid: list[Architecture] = []
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Seed by the trial's place, so that a resumed study goes on where it was."""
@@ -94,44 +116,67 @@ class FusionSampler(BaseSampler):
         """The choices of one candidate that this trial now owns, or owns since an attempt that was broken off."""
         if (architecture := self._owned(trial._trial_id)) is not None:
             return self._encoded(architecture)
-        for architecture in self._finalists:
+        for architecture in itertools.chain(self._finalists, self._proposals(study, trial), self._unseen(trial)):
             if self._claim(trial._trial_id, architecture):
                 return self._encoded(architecture)
-        for _ in range(SAMPLER_DRAWS):
-            params, architecture = self._draw(study, trial)
-            if self._claim(trial._trial_id, architecture):
-                return params
-        return self._draw_unseen(trial)
+        raise SpaceExhausted(f"all {self._space.size} architectures of the space {self._space.name} are taken")
 
-    def _draw(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, Option], Architecture]:
+    def _proposals(self, study: Study, trial: FrozenTrial) -> Iterable[Architecture]:
+        """What the sampler would like to see, one after the other."""
+        if self._name == "grid":
+            return self._from_grid(trial)
+        draw = self._child if self._name in BREEDS else self._draw
+        rng = np.random.default_rng([self._seed, trial.number, 1])
+        draws = GP_DRAWS if self._name == "gp" else SAMPLER_DRAWS
+        return (draw(study, trial, rng) for _ in range(draws))
+
+    def _from_grid(self, trial: FrozenTrial) -> Iterator[Architecture]:
+        """Every architecture once in an order of the study's seed; each trial begins at its own place."""
+        if not self._grid:
+            every = list(self._space.architectures())
+            self._grid = [every[i] for i in np.random.default_rng(self._seed).permutation(len(every))]
+        start = trial.number % len(self._grid)
+        return itertools.chain(self._grid[start:], self._grid[:start])
+
+    def _child(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> Architecture:
+        answers = BREEDS[self._name](self._space, study, rng)
+
+        def choose(name: str, options: Sequence[Option]) -> Option:
+            return answers[name] if name in answers else options[int(rng.integers(len(options)))]
+
+        return self._space.decode(choose)
+
+    def _draw(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> Architecture:
         """What every candidate is asked is drawn jointly, the rest one after the other.
 
         Optuna's own joint space would shrink to nothing at the first landmark that lies outside the space.
         """
-        joint = self._inner.sample_relative(study, trial, self._joint)
-        params: dict[str, Option] = {}
+        joint = (
+            self._joint_of_gp(study) if self._name == "gp" else self._inner.sample_relative(study, trial, self._joint)
+        )
 
         def choose(name: str, options: Sequence[Option]) -> Option:  # noqa: ARG001 - the distribution has them
             distribution = self._distributions[name]
             drawn = joint if name in joint else self._inner.sample_relative(study, trial, {name: distribution})
-            params[name] = (
-                drawn[name] if name in drawn else self._inner.sample_independent(study, trial, name, distribution)
-            )
-            return params[name]
+            if name in drawn:
+                return cast("Option", drawn[name])
+            return cast("Option", self._inner.sample_independent(study, trial, name, distribution))
 
-        return params, self._space.decode(choose)
+        return self._space.decode(choose)
 
-    def _draw_unseen(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The sampler insists on networks that are known: take a random one that is not."""
+    def _joint_of_gp(self, study: Study) -> dict[str, Any]:
+        """Drawn in a copy of the study without landmarks outside the space: the process needs every answer of all."""
+        seen = optuna.create_study(directions=study.directions)
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        seen.add_trials([trial for trial in complete if self._joint.keys() <= trial.params.keys()])
+        seen.ask()
+        return self._inner.sample_relative(seen, seen.get_trials(deepcopy=False)[-1], self._joint)
+
+    def _unseen(self, trial: FrozenTrial) -> Iterator[Architecture]:
+        """The sampler insists on networks that are known: random ones, then all that can be listed."""
         rng = np.random.default_rng([self._seed, trial.number])
-        for _ in range(RANDOM_DRAWS):
-            architecture = self._space.sample(rng)
-            if self._claim(trial._trial_id, architecture):
-                return self._encoded(architecture)
-        for architecture in self._space.architectures():
-            if self._claim(trial._trial_id, architecture):
-                return self._encoded(architecture)
-        raise SpaceExhausted(f"all {self._space.size} architectures of the space {self._space.name} are taken")
+        yield from (self._space.sample(rng) for _ in range(RANDOM_DRAWS))
+        yield from self._space.architectures()
 
     def _encoded(self, architecture: Architecture) -> dict[str, Any]:
         return dict(self._space.encode(architecture) or {})

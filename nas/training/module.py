@@ -46,7 +46,10 @@ class CandidateModule(L.LightningModule):
     """Trains one network. Losses and norms stay tensors until `drain_steps`: no step waits for a GPU."""
 
     val_loss_sum: Tensor
-    val_correct: Tensor
+    val_top5: Tensor
+    """Labels among the five highest logits, a count."""
+    val_counts: Tensor
+    """(3, K): labels, predictions, and where both agree."""
 
     def __init__(
         self,
@@ -131,7 +134,8 @@ class CandidateModule(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
         self.val_loss_sum = torch.zeros((), device=self.device)
-        self.val_correct = torch.zeros((), device=self.device, dtype=torch.int64)
+        self.val_top5 = torch.zeros((), device=self.device, dtype=torch.int64)
+        self.val_counts = torch.zeros((), device=self.device, dtype=torch.int64)
         self._val_seen = 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -139,9 +143,22 @@ class CandidateModule(L.LightningModule):
         images, labels = batch
         logits = self(images).float()
         self.val_loss_sum += F.cross_entropy(logits, labels, reduction="sum")
-        self.val_correct += (logits.argmax(1) == labels).sum()
+        K = logits.shape[1]
+        self.val_top5 += (logits.topk(min(5, K)).indices == labels[:, None]).sum()
+        predicted = logits.argmax(1)
+        seen = (labels, predicted, labels[labels == predicted])
+        self.val_counts = self.val_counts + torch.stack([torch.bincount(classes, minlength=K) for classes in seen])
         self._val_seen += len(labels)
 
-    def validation_result(self) -> tuple[float, float]:
-        """Mean cross entropy and accuracy of the last validation."""
-        return self.val_loss_sum.item() / self._val_seen, self.val_correct.item() / self._val_seen
+    def validation_result(self) -> dict[str, float]:
+        """The last validation, by the names that `EpochRecord` has for it."""
+        num_labels, num_predicted, num_agreed = self.val_counts.double().cpu()
+        occurs, counted = num_labels > 0, num_labels + num_predicted > 0
+        f1 = 2 * num_agreed[counted] / (num_labels + num_predicted)[counted]
+        return {
+            "val_loss": self.val_loss_sum.item() / self._val_seen,
+            "val_accuracy": num_agreed.sum().item() / self._val_seen,
+            "val_top5": self.val_top5.item() / self._val_seen,
+            "val_macro_f1": f1.mean().item(),
+            "val_balanced_accuracy": (num_agreed[occurs] / num_labels[occurs]).mean().item(),
+        }

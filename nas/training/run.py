@@ -285,16 +285,14 @@ class _Run(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the epoch, keep it, and ask whether it was the last."""
         module = _candidate(pl_module)
-        val_loss, val_accuracy = module.validation_result()
         record = EpochRecord(
             epoch=len(self.records),
             train_loss=sum(self._losses) / len(self._losses),
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
             learning_rate=module.rate,
             grad_norm=median(self._norms),
             train_s=self._val_start - self._epoch_start,
             val_s=time.perf_counter() - self._val_start,
+            **module.validation_result(),
         )
         self.records.append(record)
         if self.on_epoch is not None and (reason := self.on_epoch(record)) is not None:

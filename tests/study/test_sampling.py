@@ -42,7 +42,7 @@ def drawn(name: str, space: SearchSpace, count: int, seed: int = 0) -> list[str]
     return digests
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
+@pytest.mark.parametrize("name", ["tpe", "random", "nsga2", "evolution"])
 def test_no_network_twice_until_the_space_is_exhausted(name: str) -> None:
     space = SearchSpace.from_dict(SMALL)
     assert space.size == 16
@@ -51,7 +51,7 @@ def test_no_network_twice_until_the_space_is_exhausted(name: str) -> None:
         drawn(name, space, 17)
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
+@pytest.mark.parametrize("name", ["tpe", "random", "nsga2", "evolution"])
 def test_the_seed_decides(name: str) -> None:
     space = SearchSpace.load("full")
     assert drawn(name, space, 20, seed=1) == drawn(name, space, 20, seed=1)
