@@ -10,6 +10,7 @@ from nas.measurement import Interrupted
 from nas.space.space import SearchSpace
 from nas.study.checkpoints import checkpoint_root
 from nas.study.objective import Training
+from nas.study.objectives import cost_quantities
 from nas.study.records import Study
 from nas.study.worker import StopFlag, Worker
 
@@ -62,4 +63,7 @@ class ScoringWorker(Worker):
         started = time.perf_counter()
         score = self.ensemble.score(architecture)
         self.ledger.record_score(trial._trial_id, score, time.perf_counter() - started)
-        self.study.tell(trial, score.value(self.config.estimate.measure))
+        known = self.ledger.cost(trial._trial_id)
+        values = {"val_accuracy": score.value(self.config.estimate.measure)}
+        values |= cost_quantities(known[0]) if known else {}
+        self.study.tell(trial, self.goals.values(values))

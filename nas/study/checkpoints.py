@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from nas.study.front import dominance_ranks
 from nas.study.records import Study
 from nas.study.storage import sqlite_path
 
@@ -39,7 +40,7 @@ class Needed:
     running: frozenset[int]
     """A half-written file may become a checkpoint yet."""
     checkpoints: frozenset[int]
-    """Trials that have not ended, and what can be exported: the best trial and the plain network."""
+    """Trials that have not ended or may yet go on, and what can be exported: the best, the front, the plain network."""
 
 
 class Standing(NamedTuple):
@@ -48,24 +49,40 @@ class Standing(NamedTuple):
     number: int
     state: str
     """complete, pruned, running, waiting or fail."""
-    score: float | None
+    values: tuple[float, ...]
+    """Of the objectives; none where the trial is not complete or breaks a constraint."""
     landmark: str | None
+    paused: bool
+    """Whether a rung has stopped it."""
 
 
-def needed(study: Study, trials: Iterable[Standing]) -> Needed:
-    """What the trials of a study need. Of a confirmation, one seed keeps all networks, the others none."""
+def needed(study: Study, trials: Iterable[Standing], *, over: bool) -> Needed:
+    """What the trials of a study need. Of a confirmation, one seed keeps all networks, the others none.
+
+    Args:
+        over: whether no trial will be trained any more, also none that a rung has stopped.
+    """
     every = tuple(trials)
-    complete = [t for t in every if t.state == "complete"]
-    best = max(complete, key=lambda t: (t.score or 0.0, -t.number), default=None)
     if study.confirms is None:
-        kept = {t.number for t in every if t is best or t.landmark == "plain"}
+        kept = _front(study, every) | {t.number for t in every if t.landmark == "plain"}
     else:
-        kept = {t.number for t in complete if study.provenance[KEEPS_KEY]}
+        kept = {t.number for t in every if t.state == "complete" and study.provenance[KEEPS_KEY]}
     kept |= {t.number for t in every if t.state in ("running", "waiting")}
+    if not over:
+        kept |= {t.number for t in every if t.paused and t.state == "pruned"}
     return Needed(
         running=frozenset(t.number for t in every if t.state == "running"),
         checkpoints=frozenset(kept),
     )
+
+
+def _front(study: Study, every: Sequence[Standing]) -> set[int]:
+    """The trials that none dominates; with one objective the first of the best."""
+    goals = study.settings.goals
+    able = [t for t in sorted(every, key=lambda t: t.number) if t.state == "complete" and t.values]
+    ranks = dominance_ranks(goals.losses([t.values for t in able]))
+    front = [t.number for t, rank in zip(able, ranks, strict=True) if rank == 0]
+    return set(front if goals.several else front[:1])
 
 
 class CheckpointFolder:

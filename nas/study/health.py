@@ -123,8 +123,19 @@ def orphans_of(study: Study) -> list[Path]:
     """Checkpoints of one study that none of its trials needs."""
     checkpoints = CheckpointFolder(study)
     files = checkpoints.files()  # before the trials: a file of a trial that begins meanwhile is not taken for an orphan
-    standings = (Standing(t.number, t.state, t.score, t.landmark) for t in study.trials())
-    return checkpoints.orphans(files, needed(study, standings))
+    goals = study.settings.goals
+    standings = (
+        Standing(
+            number=t.number,
+            state=t.state,
+            values=goals.values(t.values) if t.merit is not None else (),
+            landmark=t.landmark,
+            paused=t.reason == study.settings.pruner.name and goals.several,
+        )
+        for t in study.trials()
+    )
+    over = study.num_ended() >= study.target
+    return checkpoints.orphans(files, needed(study, standings, over=over))
 
 
 def examine(study: Study) -> Health:

@@ -121,7 +121,10 @@ def create_study(
 
         def make(config: StudyConfig, target: int, candidates_of: int | None) -> tuple[dict[str, Any], "optuna.Study"]:
             made = optuna.create_study(
-                study_name=config.name, storage=storage, direction="maximize", load_if_exists=True
+                study_name=config.name,
+                storage=storage,
+                directions=list(config.objectives.values()),
+                load_if_exists=True,
             )
             own = {
                 "study_id": made._study_id,

@@ -18,14 +18,20 @@ from sqlalchemy.exc import IntegrityError
 
 from nas.architecture import Architecture
 from nas.errors import NasError, UserError
-from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
+from nas.measurement import Cost, EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.study import tables
+from nas.study.objectives import quantities
+from nas.study.records import cost_of, epoch_of
 from nas.study.storage import clock
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
     from nas.estimate.shared import SharedScore
+    from nas.fusion.cost import CostComparison
+
+TRIAL_STATE = sa.Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")
+"""As Optuna's table has it."""
 
 
 class LeaseLost(NasError):
@@ -157,7 +163,7 @@ class Ledger:
 
         A trial that gets on is not what kills its workers: its crashes are forgotten.
         """
-        row = {key: value if math.isfinite(value) else None for key, value in asdict(epoch).items()}
+        row = {key: v if v is not None and math.isfinite(v) else None for key, v in asdict(epoch).items()}
         done = tables.epochs.c
         with self._engine.begin() as connection:
             self._require(connection, trial_id)
@@ -247,13 +253,91 @@ class Ledger:
             row = connection.execute(query).first()
         return (Outcome(row.outcome), row.score) if row else None
 
+    # Costs
+
+    def record_cost(self, trial_id: int, known: "CostComparison", broken: str | None) -> None:
+        """Store what is known of a trial's network before its training, and which constraint keeps it from it."""
+        row = {
+            "trial_id": trial_id,
+            "study_id": self.study_id,
+            **asdict(known.fused),
+            "plain_latency_ms": known.plain.latency_ms,
+            "device": known.device,
+            "broken": broken and broken[:256],
+        }
+        with self._engine.begin() as connection:
+            self._require(connection, trial_id)
+            connection.execute(sa.insert(tables.costs).values(row))
+
+    def cost(self, trial_id: int) -> tuple[Cost, str | None] | None:
+        """What `record_cost` has stored; None before."""
+        with self._engine.connect() as connection:
+            query = sa.select(tables.costs).where(tables.costs.c.trial_id == trial_id)
+            row = connection.execute(query).mappings().first()
+        return (cost_of(row), row["broken"]) if row else None
+
+    # Rungs
+
+    def reached(self, epochs: int) -> dict[int, dict[str, float]]:
+        """What was known after so many epochs, by trial id, of all trials that ran so long."""
+        ran = sa.select(tables.epochs).join(tables.trials, tables.trials.c.trial_id == tables.epochs.c.trial_id)
+        ran = ran.where(tables.trials.c.study_id == self.study_id, tables.epochs.c.epoch < epochs)
+        ran = ran.order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
+        known = sa.select(tables.costs).where(tables.costs.c.study_id == self.study_id)
+        found: dict[int, list[EpochRecord]] = {}
+        with self._engine.connect() as connection:
+            costs = {row["trial_id"]: cost_of(row) for row in connection.execute(known).mappings()}
+            for row in connection.execute(ran).mappings():
+                found.setdefault(row["trial_id"], []).append(epoch_of(row))
+        whole = {trial: records for trial, records in found.items() if len(records) == epochs}
+        return {trial: quantities(records, costs.get(trial)) for trial, records in whole.items()}
+
+    def known(self, trial_id: int) -> tuple[int, dict[str, float]]:
+        """Epochs that a trial has run, and what is known of it after them."""
+        ran = sa.select(tables.epochs).where(tables.epochs.c.trial_id == trial_id).order_by(tables.epochs.c.epoch)
+        with self._engine.connect() as connection:
+            records = [epoch_of(row) for row in connection.execute(ran).mappings()]
+        stored = self.cost(trial_id)
+        return len(records), quantities(records, stored[0] if stored else None)
+
+    def stopped(self, reason: str) -> dict[int, int]:
+        """Trials that ended with ``reason`` before their budget was spent, and after how many epochs each."""
+        done, ran = tables.measurements.c, tables.epochs.c
+        query = (
+            sa.select(done.trial_id, sa.func.count(ran.epoch))
+            .join(tables.epochs, ran.trial_id == done.trial_id)
+            .where(done.study_id == self.study_id, done.outcome == Outcome.STOPPED.value, done.reason == reason)
+            .group_by(done.trial_id)
+        )
+        with self._engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def promotions(self) -> set[tuple[int, int]]:
+        """(trial id, epochs): rungs past which a stopped trial was let."""
+        query = sa.select(tables.promotions.c.trial_id, tables.promotions.c.epochs)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.where(tables.promotions.c.study_id == self.study_id))
+            return {(row.trial_id, row.epochs) for row in rows}
+
+    def promote(self, trial_id: int, epochs: int) -> None:
+        """Let a stopped trial wait to go on: it is as if it had not ended."""
+        mine = [table.c.trial_id == trial_id for table in (tables.measurements, tables.events)]
+        row = {"trial_id": trial_id, "study_id": self.study_id, "epochs": epochs}
+        waiting = {"state": sa.cast("WAITING", TRIAL_STATE), "datetime_complete": None}
+        ended = tables.optuna_trials.c.trial_id == trial_id
+        with self._engine.begin() as connection:
+            connection.execute(sa.insert(tables.promotions).values(row))
+            connection.execute(sa.delete(tables.measurements).where(mine[0]))
+            connection.execute(sa.delete(tables.events).where(mine[1]))
+            self._set_reason(connection, trial_id, None)
+            connection.execute(sa.update(tables.optuna_trials).where(ended).values(waiting))
+
     # The study
 
     def target(self) -> int:
-        """Trials that the study is to have."""
-        query = sa.select(tables.studies.c.target).where(tables.studies.c.study_id == self.study_id)
+        """Trials that the study is to have, those that a constraint keeps from training among them."""
         with self._engine.connect() as connection:
-            return int(connection.scalar(query) or 0)
+            return int(connection.scalar(tables.num_trials_of(self.study_id)) or 0)
 
 
 def new_worker_id() -> str:

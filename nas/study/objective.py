@@ -1,6 +1,7 @@
 """What a worker does with a candidate: train it on the study's data, as the study file says."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -9,12 +10,14 @@ import torch
 
 from nas.architecture import Architecture
 from nas.errors import DataError
+from nas.fusion.cost import CostComparison, compare_cost
 from nas.measurement import EpochRecord, Measurement, OutOfMemory
 from nas.study.config import StudyConfig
 from nas.study.records import Study
 from nas.training.checkpoint import CheckpointError
 from nas.training.data import open_data
 from nas.training.run import resolve_device, train
+from nas.training.turns import Turns
 
 OnEpoch = Callable[[EpochRecord], str | None]
 
@@ -25,6 +28,10 @@ class Measure(Protocol):
     @property
     def device(self) -> str:
         """Where it runs."""
+        ...
+
+    def cost(self, architecture: Architecture) -> CostComparison:
+        """What the study needs to know of a network before it is trained, beside the plain one."""
         ...
 
     def __call__(
@@ -46,6 +53,8 @@ class Training:
         self.training = self.config.training.model_copy(
             update={"device": self.device, "threads": self.config.training.threads or threads}
         )
+        self.turns = Turns(self.device) if "latency_ms" in self.config.known_costs else None
+        """Taken on the device where candidates are timed, alone, while others train."""
         self.data = open_data(self.config.data)
         stored = study.data["fingerprint"]
         if self.data.fingerprint != stored:
@@ -54,10 +63,21 @@ class Training:
                 f"(fingerprint {self.data.fingerprint[:16]}, was {stored[:16]}); start a study with a new name"
             )
 
+    def cost(self, architecture: Architecture) -> CostComparison:
+        """Count and, where the study asks for latency, time a network: alone on the device."""
+        with self.turns.alone() if self.turns else nullcontext():
+            return known_cost(architecture, self.config, self.data.input_size, self.device)
+
     def __call__(
         self, architecture: Architecture, *, on_epoch: OnEpoch, should_stop: Callable[[], bool], checkpoint: Path
     ) -> Measurement:
         """Train from scratch, or go on from what an attempt that was broken off has left."""
+
+        def before_batch() -> bool:
+            if self.turns:
+                self.turns.give_way()
+            return should_stop()
+
         run = partial(
             train,
             architecture,
@@ -66,9 +86,13 @@ class Training:
             seed=self.config.seed,
             guard=self.config.guard,
             on_epoch=on_epoch,
-            should_stop=should_stop,
+            should_stop=before_batch,
             checkpoint=checkpoint,
         )
+        with self.turns.together() if self.turns else nullcontext():
+            return self._robust(run, checkpoint)
+
+    def _robust(self, run: Callable[[], Measurement], checkpoint: Path) -> Measurement:
         try:
             return run()
         except CheckpointError:  # torn, or of another version: the seed gives the same epochs again
@@ -78,3 +102,24 @@ class Training:
             if not self.shared:
                 raise
             raise OutOfMemory(f"{self.device}: out of memory, which other workers use too") from error
+
+
+def known_cost(
+    architecture: Architecture,
+    config: StudyConfig,
+    input_size: tuple[int, int, int],
+    device: str,
+    *,
+    timed: bool = True,
+) -> CostComparison:
+    """What a study asks of a network before its training; latency only where ``timed``."""
+    latency = config.latency
+    return compare_cost(
+        architecture,
+        image_size=input_size[-1],
+        batch=latency.batch,
+        device=device,
+        threads=latency.threads,
+        repeats=latency.repeats if timed and "latency_ms" in config.known_costs else 0,
+        train_batch=config.training.batch_size if "peak_memory_mb" in config.known_costs else None,
+    )

@@ -119,6 +119,12 @@ class Objectives:
         return value if self.directions[self.leading] == "maximize" else -value
 
 
+def holds(limits: Sequence[Constraint], values: Quantities) -> bool:
+    """Whether no limit is broken that is answered after the training; the others were answered before."""
+    after = [limit for limit in limits if not limit.known_before]
+    return all(limit.quantity in values and limit.excess(values, {}) <= 0 for limit in after)
+
+
 def quantities(epochs: Sequence[EpochRecord], cost: Cost | None) -> dict[str, float]:
     """Every quantity that is known of a network after some epochs; those that are not are left out."""
     found = cost_quantities(cost) if cost else {}

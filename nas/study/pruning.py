@@ -6,7 +6,7 @@ from nas.study.config import PrunerConfig
 
 
 def make_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
-    """The pruner of a study whose trials run for ``epochs``."""
+    """The pruner of a study of one objective whose trials run for ``epochs``; of several see `nas.study.rungs`."""
     if config.name == "median":
         return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_epochs)
     if config.name == "asha":

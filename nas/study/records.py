@@ -4,7 +4,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.errors import UserError
-from nas.measurement import EpochRecord, StabilityEvent
+from nas.measurement import Cost, EpochRecord, StabilityEvent
 from nas.study import tables
+from nas.study.config import StudyConfig
+from nas.study.front import best_first, dominance_ranks
+from nas.study.objectives import Objectives, holds, quantities
 from nas.study.storage import clock, explained, open_engine, redact, sqlite_path
 
 ALIVE_S = 30.0
@@ -43,6 +46,12 @@ class TrialRecord:
     """Epochs that were asked for."""
     num_params: int | None
     macs: int | None
+    cost: Cost | None
+    """What was known before the training, where the study's objectives or constraints asked for it."""
+    values: Mapping[str, float]
+    """The objectives' values after the last epoch; those that are not known are left out."""
+    merit: float | None
+    """The leading objective's value, turned so that larger is better; None unless complete within the constraints."""
     wall_s: float | None
     worker: str | None
     crashes: int
@@ -72,6 +81,11 @@ class TrialRecord:
             "seed": self.seed,
             "num_params": self.num_params,
             "macs": self.macs,
+            "values": dict(self.values),
+            "feasible": self.merit is not None if self.state == "complete" else None,
+            "latency_ms": self.cost.latency_ms if self.cost else None,
+            "latency_quartiles_ms": self.cost and [self.cost.latency_low_ms, self.cost.latency_high_ms],
+            "peak_memory_mb": self.cost.peak_memory_mb if self.cost else None,
             "wall_s": self.wall_s,
             "worker": self.worker,
             "crashes": self.crashes,
@@ -120,6 +134,11 @@ class Study:
         self.created_at: float = row["created_at"]
         self.confirms: int | None = row["confirms"]
         """The study whose networks this one trains again with another seed."""
+
+    @cached_property
+    def settings(self) -> StudyConfig:
+        """The study file as it was understood."""
+        return StudyConfig.parse(self.config, f"study {self.name}")
 
     @cached_property
     def num_val(self) -> int:
@@ -174,19 +193,23 @@ class Study:
             }
 
     def ranking(self) -> list[Architecture]:
-        """What was scored in full, best first; of equals the one that was drawn first."""
+        """What was scored in full, best first by all objectives; of equals the one that was drawn first."""
         ours, values = tables.trials.c, tables.optuna_values.c
-        number = tables.optuna_trials.c.number
         query = (
-            sa.select(tables.architectures.c.content)
+            sa.select(ours.trial_id, tables.architectures.c.content, values.value)
             .join(tables.trials, ours.digest == tables.architectures.c.digest)
             .join(tables.optuna_trials, tables.optuna_trials.c.trial_id == ours.trial_id)
             .join(tables.optuna_values, values.trial_id == ours.trial_id)
             .where(ours.study_id == self.study_id, _state() == "COMPLETE")
-            .order_by(values.value.desc(), number)
+            .order_by(tables.optuna_trials.c.number, values.objective)
         )
+        scored: dict[int, tuple[Any, list[float]]] = {}
         with explained(self.url), self._engine.connect() as connection:
-            return [Architecture.from_dict(content) for content in connection.scalars(query)]
+            for row in connection.execute(query):
+                scored.setdefault(row.trial_id, (row.content, []))[1].append(row.value)
+        found = list(scored.values())
+        order = best_first(self.settings.goals.losses([values for _, values in found]))
+        return [Architecture.from_dict(found[i][0]) for i in order]
 
     def num_ended(self) -> int:
         """Trials that came to an end, without reading them all."""
@@ -197,7 +220,13 @@ class Study:
 
     @property
     def target(self) -> int:
-        """Trials that the study is to have in the end."""
+        """Trials that the study is to have in the end, those that a constraint keeps from training among them."""
+        with explained(self.url), self._engine.connect() as connection:
+            return int(connection.scalar(tables.num_trials_of(self.study_id)) or 0)
+
+    @property
+    def num_wanted(self) -> int:
+        """Networks that the study is to train."""
         query = sa.select(tables.studies.c.target).where(tables.studies.c.study_id == self.study_id)
         with explained(self.url), self._engine.connect() as connection:
             return int(connection.scalar(query) or 0)
@@ -208,7 +237,8 @@ class Study:
             rows = connection.execute(_trials_query(self.study_id)).mappings().all()
             epochs = _epochs_by_trial(connection, self.study_id)
             events = _events_by_trial(connection, self.study_id)
-        return tuple(_record(row, epochs[row["trial_id"]], events[row["trial_id"]]) for row in rows)
+        settings = self.settings
+        return tuple(_record(row, epochs[row["trial_id"]], events[row["trial_id"]], settings) for row in rows)
 
     def workers(self) -> tuple[WorkerRecord, ...]:
         """All workers that ever joined, oldest first."""
@@ -234,8 +264,12 @@ class Study:
         raise UserError(f"study {self.name!r} has no trial {number}; trials: {known}")
 
     def best(self) -> TrialRecord | None:
-        """The complete trial with the highest score (the first of equals), None before there is one."""
+        """The complete trial that is best by the leading objective (the first of equals), None before there is one."""
         return best_of(self.trials())
+
+    def front(self) -> tuple[TrialRecord, ...]:
+        """The complete trials of which no other is better in every objective; see `front_of`."""
+        return front_of(self.trials(), self.settings.goals)
 
 
 def file_name(study_name: str) -> str:
@@ -244,9 +278,20 @@ def file_name(study_name: str) -> str:
 
 
 def best_of(trials: tuple[TrialRecord, ...]) -> TrialRecord | None:
-    """The complete trial with the highest score; of equals the one with the lowest number."""
-    complete = [t for t in trials if t.state == "complete" and t.score is not None]
-    return max(complete, key=lambda t: (t.score or 0.0, -t.number), default=None)
+    """The trial with the highest merit; of equals the one with the lowest number."""
+    ranked = [(t.merit, -t.number, t) for t in trials if t.merit is not None]
+    return max(ranked, key=lambda entry: entry[:2], default=(0, 0, None))[2]
+
+
+def front_of(trials: tuple[TrialRecord, ...], goals: Objectives) -> tuple[TrialRecord, ...]:
+    """The trials within the constraints that none dominates, best in the leading objective first.
+
+    With one objective these are those that share the best value.
+    """
+    able = [t for t in trials if t.merit is not None]
+    ranks = dominance_ranks(goals.losses([goals.values(t.values) for t in able]))
+    front = [t for t, rank in zip(able, ranks, strict=True) if rank == 0]
+    return tuple(sorted(front, key=lambda t: (-(t.merit or 0.0), t.number)))
 
 
 def landmark_of(trials: tuple[TrialRecord, ...], name: str) -> TrialRecord | None:
@@ -264,6 +309,22 @@ def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, f
 def _state() -> sa.ColumnElement[str]:
     """An Optuna trial's state as text: an enumeration in PostgreSQL."""
     return sa.cast(tables.optuna_trials.c.state, sa.String)
+
+
+_COST_COLUMNS = tuple(tables.costs.c[field.name] for field in fields(Cost))
+
+
+def cost_of(row: sa.RowMapping, prefix: str = "") -> Cost:
+    """The network's cost in a row of `nas.study.tables.costs`."""
+    return Cost(**{column.name: row[prefix + column.name] for column in _COST_COLUMNS})
+
+
+def epoch_of(row: sa.RowMapping) -> EpochRecord:
+    """The record in a row of `nas.study.tables.epochs`: a loss or norm that is NULL was not finite."""
+    optional = ("val_top5", "val_macro_f1", "val_balanced_accuracy")
+    names = [field.name for field in fields(EpochRecord)]
+    values: dict[str, Any] = {k: math.nan if row[k] is None and k not in optional else row[k] for k in names}
+    return EpochRecord(**values)
 
 
 def _trials_query(study_id: int) -> sa.Select[Any]:
@@ -284,12 +345,14 @@ def _trials_query(study_id: int) -> sa.Select[Any]:
             ours.c.reason,
             tables.architectures.c.content,
             tables.leases.c.worker_id.label("lease_worker"),
+            *(column.label(f"cost_{column.name}") for column in _COST_COLUMNS),
             *(measured.c[name] for name in ("seed", "budget", "score", "num_params", "macs", "wall_s", "worker_id")),
         )
         .select_from(optuna_trials)
         .outerjoin(ours, ours.c.trial_id == optuna_trials.c.trial_id)
         .outerjoin(tables.architectures, tables.architectures.c.digest == ours.c.digest)
         .outerjoin(tables.leases, tables.leases.c.trial_id == optuna_trials.c.trial_id)
+        .outerjoin(tables.costs, tables.costs.c.trial_id == optuna_trials.c.trial_id)
         .outerjoin(last, last.c.trial_id == optuna_trials.c.trial_id)
         .outerjoin(measured, measured.c.id == last.c.id)
         .where(optuna_trials.c.study_id == study_id)
@@ -309,27 +372,32 @@ def _epochs_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[in
     found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
     query = _of_study(tables.epochs, study_id).order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
     for row in connection.execute(query).mappings():
-        fields: dict[str, Any] = {
-            k: math.nan if v is None else v for k, v in row.items() if k not in ("trial_id", "seed")
-        }
-        found[row["trial_id"]].append(EpochRecord(**fields))
+        found[row["trial_id"]].append(epoch_of(row))
     return found
 
 
 def _events_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[int, list[StabilityEvent]]:
     found: defaultdict[int, list[StabilityEvent]] = defaultdict(list)
     for row in connection.execute(_of_study(tables.events, study_id).order_by(tables.events.c.id)).mappings():
-        fields = {key: value for key, value in row.items() if key not in ("id", "trial_id", "seed", "trace")}
-        found[row["trial_id"]].append(StabilityEvent(**fields, trace=tuple(row["trace"])))
+        plain = {key: value for key, value in row.items() if key not in ("id", "trial_id", "seed", "trace")}
+        found[row["trial_id"]].append(StabilityEvent(**plain, trace=tuple(row["trace"])))
     return found
 
 
-def _record(row: sa.RowMapping, epochs: list[EpochRecord], events: list[StabilityEvent]) -> TrialRecord:
-    content = row["content"]
+def _record(
+    row: sa.RowMapping, epochs: list[EpochRecord], events: list[StabilityEvent], settings: StudyConfig
+) -> TrialRecord:
+    content, state = row["content"], row["state"].lower()
     last = epochs[-1].val_accuracy if epochs else None
+    cost = cost_of(row, "cost_") if row["cost_num_params"] is not None else None
+    known, goals = quantities(epochs, cost), settings.goals
+    if row["score"] is not None:
+        known["val_accuracy"] = row["score"]
+    able = state == "complete" and holds(settings.limits, known)
+    merit = goals.merit(known[goals.leading]) if able and goals.leading in known else None
     return TrialRecord(
         number=row["number"],
-        state=row["state"].lower(),
+        state=state,
         reason=row["reason"],
         landmark=row["landmark"],
         digest=row["digest"],
@@ -337,8 +405,11 @@ def _record(row: sa.RowMapping, epochs: list[EpochRecord], events: list[Stabilit
         score=row["score"] if row["score"] is not None else last,
         seed=row["seed"],
         budget=row["budget"],
-        num_params=row["num_params"],
-        macs=row["macs"],
+        num_params=cost.num_params if cost else row["num_params"],
+        macs=cost.macs if cost else row["macs"],
+        cost=cost,
+        values={name: known[name] for name in goals.names if name in known},
+        merit=merit,
         wall_s=row["wall_s"],
         worker=row["worker_id"] or row["lease_worker"],
         crashes=row["crashes"] or 0,

@@ -115,7 +115,7 @@ def _check_database(engine: sa.Engine) -> str:
         if engine.dialect.name == "sqlite":
             verdict = str(connection.exec_driver_sql("PRAGMA integrity_check").scalar())
             wrong += [verdict] if verdict != "ok" else []
-        for table in (tables.trials, tables.leases, tables.measurements, tables.epochs, tables.events, tables.tests):
+        for table in (table for table in tables.metadata.sorted_tables if "trial_id" in table.c):
             lone = sa.select(sa.func.count()).select_from(table).where(table.c.trial_id.not_in(known))
             if count := connection.scalar(lone):
                 wrong.append(f"{table.name}: {count} rows of no trial")

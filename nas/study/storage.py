@@ -37,6 +37,9 @@ NETWORK_FILE_SYSTEMS = re.compile(
 UPGRADES = (
     (2, "ALTER TABLE nas_studies ADD COLUMN candidates_of INTEGER"),
     (3, "ALTER TABLE nas_studies ADD COLUMN confirms INTEGER"),
+    (4, "ALTER TABLE nas_epochs ADD COLUMN val_top5 FLOAT"),
+    (4, "ALTER TABLE nas_epochs ADD COLUMN val_macro_f1 FLOAT"),
+    (4, "ALTER TABLE nas_epochs ADD COLUMN val_balanced_accuracy FLOAT"),
 )
 """By the version that brought it; new tables need none."""
 EXCLUSIVE_LOCK = 0x6E6173

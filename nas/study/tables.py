@@ -7,7 +7,7 @@ The columns of Optuna's tables that reading commands need are named here too, so
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = sa.MetaData()
 
@@ -141,8 +141,37 @@ epochs = sa.Table(
     sa.Column("grad_norm", sa.Float),
     sa.Column("train_s", sa.Float, nullable=False),
     sa.Column("val_s", sa.Float, nullable=False),
+    sa.Column("val_top5", sa.Float),  # since version 4, as the next two
+    sa.Column("val_macro_f1", sa.Float),
+    sa.Column("val_balanced_accuracy", sa.Float),
 )
 """A loss or norm that was not finite is NULL: databases disagree about NaN."""
+
+costs = sa.Table(
+    "nas_costs",
+    metadata,
+    sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("num_params", sa.BigInteger, nullable=False),
+    sa.Column("macs", sa.BigInteger, nullable=False),
+    sa.Column("peak_memory_mb", sa.Float),
+    sa.Column("latency_ms", sa.Float),
+    sa.Column("latency_low_ms", sa.Float),
+    sa.Column("latency_high_ms", sa.Float),
+    sa.Column("plain_latency_ms", sa.Float),
+    sa.Column("device", sa.String(256), nullable=False),
+    sa.Column("broken", sa.String(256)),
+)
+"""What was known of a network before its training, and the first constraint that it breaks: then it is not trained."""
+
+promotions = sa.Table(
+    "nas_promotions",
+    metadata,
+    sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("epochs", sa.Integer, primary_key=True, autoincrement=False),
+)
+"""Rungs past which a trial was let after it had been stopped there."""
 
 events = sa.Table(
     "nas_events",
@@ -162,7 +191,12 @@ events = sa.Table(
 )
 
 optuna_studies = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
-optuna_values = sa.table("trial_values", sa.column("trial_id", sa.Integer), sa.column("value", sa.Float))
+optuna_values = sa.table(
+    "trial_values",
+    sa.column("trial_id", sa.Integer),
+    sa.column("objective", sa.Integer),
+    sa.column("value", sa.Float),
+)
 optuna_trials = sa.table(
     "trials",
     sa.column("trial_id", sa.Integer),
@@ -172,3 +206,9 @@ optuna_trials = sa.table(
     sa.column("datetime_start", sa.DateTime),
     sa.column("datetime_complete", sa.DateTime),
 )
+
+
+def num_trials_of(study_id: int) -> sa.Select[tuple[int]]:
+    """How many trials a study is to have: those that are to be trained, and those that a constraint kept from it."""
+    refused = sa.select(sa.func.count()).where(costs.c.study_id == study_id, costs.c.broken.is_not(None))
+    return sa.select(studies.c.target + refused.scalar_subquery()).where(studies.c.study_id == study_id)

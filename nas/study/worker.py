@@ -1,9 +1,10 @@
 """One worker: draws trials, trains them, stores what came out, until the study is done or it is told to stop."""
 
+import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import optuna
 import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import NopPruner
 from optuna.trial import Trial, TrialState
 
 from nas.architecture import Architecture
@@ -20,11 +22,14 @@ from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, needed
 from nas.study.config import StudyConfig
+from nas.study.evolution import STOPPED_ATTR
 from nas.study.health import grace_s
 from nas.study.ledger import LeaseLost, Ledger, new_worker_id
+from nas.study.objectives import cost_quantities
 from nas.study.pruning import make_pruner
 from nas.study.records import Study
 from nas.study.recover import put_back, sweep
+from nas.study.rungs import STOPPED, Rungs
 from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
 from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
@@ -77,20 +82,28 @@ class Worker:
         self.tracking = _tracking(study, self.config)
         self.storage = open_storage(study.url)
         self.ledger = Ledger(self.storage, study.study_id, worker_id or new_worker_id())
-        self.study = optuna.load_study(
-            study_name=study.name,
-            storage=self.storage,
-            sampler=FusionSampler(
-                self.space,
-                self.config.sampler,
-                self.config.seed,
-                claim=self._claim,
-                owned=self.ledger.owned,
-                finalists=candidates.ranking() if candidates else (),
-            ),
-            pruner=make_pruner(self.config.pruner, self.config.training.epochs),
+        self.goals = self.config.goals
+        self.sampler = FusionSampler(
+            self.space,
+            self.config.sampler,
+            self.config.seed,
+            claim=self._claim,
+            owned=self.ledger.owned,
+            finalists=candidates.ranking() if candidates else (),
         )
+        pruner, epochs = self.config.pruner, self.config.training.epochs
+        self.pruner = NopPruner() if self.goals.several else make_pruner(pruner, epochs)
+        by_rungs = self.goals.several and pruner.name == STOPPED
+        self.rungs = Rungs(self.ledger, self.goals, pruner, epochs) if by_rungs else None
+        self._promotions: set[tuple[int, int]] = set()
+        self.study = self._load()
         self._failures_in_a_row = 0
+
+    def _load(self) -> optuna.Study:
+        """The study with an empty memory: Optuna's never looks again at a trial that has ended."""
+        return optuna.load_study(
+            study_name=self._record.name, storage=self.storage, sampler=self.sampler, pruner=self.pruner
+        )
 
     def run(self, max_trials: int | None = None) -> int:
         """Work until nothing is left, ``max_trials`` are done or the stop flag is set; returns trials done."""
@@ -103,6 +116,7 @@ class Worker:
                     try:
                         trial = self._next_trial()
                         if trial is None:
+                            self._clean(last=True)
                             break
                         done += self._work_on(trial)
                     except Exception as error:  # only a lost connection is survived, see below
@@ -124,21 +138,33 @@ class Worker:
         """A trial of which this worker holds the lease, None where the study has no more work."""
         sweep(self.storage, self.ledger.study_id)
         with exclusive(self.url):  # two workers that see the last free place would both take it
-            target = self.ledger.target()
+            self._refresh()
+            if not self._waiting() and self.rungs is not None and self.rungs.promote():
+                self._refresh()
             trials = self.study.get_trials(deepcopy=False)
-            waiting = any(t.state == TrialState.WAITING and t.number < target for t in trials)
-            if len(trials) >= target and not waiting:
+            if len(trials) >= self.ledger.target() and not self._waiting():
                 return None
             trial = self.study.ask()
             if not self.ledger.lease(trial._trial_id):
                 raise NasError(f"trial {trial.number}: waits, but is leased; nas recover mends that")
             return trial
 
+    def _waiting(self) -> bool:
+        target = self.ledger.target()
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return any(trial.number < target for trial in trials)
+
+    def _refresh(self) -> None:
+        """Look again at trials that had ended and were promoted, by this worker or another."""
+        if self.rungs is not None and (promotions := self.ledger.promotions()) != self._promotions:
+            self._promotions = promotions
+            self.study = self._load()
+
     def _work_on(self, trial: Trial) -> bool:
         """Draw, train and store one trial; False where it was handed over to another worker."""
         try:
             architecture = self._architecture(trial)
-            if architecture is not None:
+            if architecture is not None and self._allowed(trial, architecture):
                 self._measure(trial, architecture)
             self._failures_in_a_row = 0
         except Interrupted:
@@ -194,6 +220,34 @@ class Worker:
             return None
         return architecture
 
+    def _allowed(self, trial: Trial, architecture: Architecture) -> bool:
+        """Whether the constraints that are known before training let it be trained; False where they end the trial."""
+        if not self.config.known_costs:
+            return True
+        known = self.ledger.cost(trial._trial_id)
+        broken = known[1] if known else self._price(trial, architecture)
+        if broken is not None:
+            self.ledger.fail(trial._trial_id, f"infeasible: {broken}")
+            self.study.tell(trial, state=TrialState.PRUNED)
+        return broken is None
+
+    def _price(self, trial: Trial, architecture: Architecture) -> str | None:
+        """Store what a network costs; returns the constraint that it breaks. The plain network is always trained."""
+        known = self.measure.cost(architecture)
+        values, plain = cost_quantities(known.fused), cost_quantities(known.plain)
+        limits = [limit for limit in self.config.limits if limit.known_before]
+        self._tell_constraints(trial, {str(limit): limit.excess(values, plain) for limit in limits})
+        texts = (limit.broken_text(values, plain) for limit in limits if limit.excess(values, plain) > 0)
+        broken = None if architecture.is_plain else next(texts, None)
+        self.ledger.record_cost(trial._trial_id, known, broken)
+        return broken
+
+    def _tell_constraints(self, trial: Trial, values: Mapping[str, float]) -> None:
+        """Tell the sampler by how much each constraint is broken, once: an earlier attempt may have told it."""
+        told = self.storage.get_trial(trial._trial_id).constraints
+        for name in values.keys() - told.keys():
+            trial.set_constraint(name, values[name])
+
     def _landmark(self, name: str) -> Architecture:
         return landmark_in(self.space, name)
 
@@ -221,15 +275,22 @@ class Worker:
         self._tell(trial, *result)
         self._clean()
 
-    def _clean(self) -> None:
-        """Remove the files that no trial needs any more."""
+    def _clean(self, *, last: bool = False) -> None:
+        """Remove the files that no trial needs any more; at the ``last``, of trials that a rung has stopped too."""
         files = self.checkpoints.files()
         trials = self.study.get_trials(deepcopy=False)
         standings = (
-            Standing(t.number, t.state.name.lower(), t.values[0] if t.values else None, t.user_attrs.get(LANDMARK_ATTR))
+            Standing(
+                number=t.number,
+                state=t.state.name.lower(),
+                values=tuple(t.values or ()) if max(t.constraints.values(), default=0.0) <= 0 else (),
+                landmark=t.user_attrs.get(LANDMARK_ATTR),
+                paused=STOPPED_ATTR in t.user_attrs,
+            )
             for t in trials
         )
-        wanted = needed(self._record, standings)
+        over = last and all(t.state.is_finished() for t in trials)
+        wanted = needed(self._record, standings, over=over)
         self.checkpoints.remove(self.checkpoints.orphans(files, wanted))
 
     def _epoch_hook(self, trial: Trial, run: TrackedRun) -> Callable[[EpochRecord], str | None]:
@@ -240,18 +301,33 @@ class Worker:
         def on_epoch(epoch: EpochRecord) -> str | None:
             self.ledger.record_epoch(trial._trial_id, self.config.seed, epoch)
             run.epoch(epoch)
-            self.storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch + 1, epoch.val_accuracy)
-            if is_landmark or epoch.epoch == last or not trial.should_prune():
+            if not self.goals.several:  # Optuna takes no reports with several objectives
+                value = getattr(epoch, self.goals.leading)
+                self.storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch + 1, value)
+            if is_landmark or epoch.epoch == last or self._goes_on(trial, epoch):
                 return None
             return self.config.pruner.name
 
         return on_epoch
 
+    def _goes_on(self, trial: Trial, epoch: EpochRecord) -> bool:
+        if self.rungs is not None:
+            return self.rungs.goes_on(trial._trial_id, epoch.epoch + 1)
+        return self.goals.several or not trial.should_prune()
+
     def _tell(self, trial: Trial, outcome: Outcome, score: float | None) -> None:
-        if outcome is Outcome.COMPLETE and score is not None:
-            self.study.tell(trial, score)
-        else:
-            self.study.tell(trial, state=TrialState.PRUNED)
+        epochs, known = self.ledger.known(trial._trial_id)
+        if score is not None:
+            known["val_accuracy"] = score
+        values = [known.get(name, math.nan) for name in self.goals.names]
+        if outcome is Outcome.COMPLETE and all(map(math.isfinite, values)):
+            limits = [limit for limit in self.config.limits if not limit.known_before]
+            self._tell_constraints(trial, {str(limit): limit.excess(known, {}) for limit in limits})
+            self.study.tell(trial, values)
+            return
+        if outcome is Outcome.STOPPED and self.goals.several:
+            trial.set_user_attr(STOPPED_ATTR, {"epochs": epochs, "values": values})
+        self.study.tell(trial, state=TrialState.PRUNED)
 
 
 def _tracking(study: Study, config: StudyConfig) -> Tracking:

@@ -43,6 +43,8 @@ class Checkpoint:
     guard: dict[str, Any]
     generators: dict[str, Any]
     wall_s: float
+    stopped: bool = False
+    """Whether the caller stopped the run after the last epoch."""
 
     def save(self, path: Path) -> None:
         """Write the file atomically."""

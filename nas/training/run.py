@@ -82,7 +82,8 @@ def train(
 
     Args:
         guard: thresholds and verdicts of the guard; None for its defaults.
-        on_epoch: called after each epoch; a string stops the run with that reason.
+        on_epoch: called after each epoch; a string stops the run with that reason. Asked again where the
+            checkpoint of a run that was stopped in this way is given.
         should_stop: asked before every batch; `Interrupted` is raised as soon as it says yes.
         checkpoint: written after each epoch. Where it exists, the run goes on from it to the same result
             as one that was never interrupted, and ``on_epoch`` is called for the new epochs only.
@@ -216,6 +217,10 @@ class _Run(L.Callback):
         if self.resumed:
             model.load_state_dict(self.resumed.model)
             self.guard.load_state_dict(self.resumed.guard)
+        if self.resumed and self.resumed.stopped and self.on_epoch is not None:
+            self.reason = self.on_epoch(self.records[-1])  # whether it is to go on may be answered otherwise by now
+        if self.reason is not None:
+            return Outcome.STOPPED, self.reason, tuple(self.guard.events)
         if done == self.config.epochs:
             return Outcome.COMPLETE, None, tuple(self.guard.events)
         self._num_blocks = sum(isinstance(module, BasicBlock | Bottleneck) for module in model.modules())
@@ -300,7 +305,7 @@ class _Run(L.Callback):
             trainer.should_stop = True
         self._end_if(self.guard.judge(self._epoch_reading(record, module.step - 1)))
         # After the caller has stored the epoch: one that was stored but not kept is run, and judged, again.
-        if self.checkpoint is not None and self.reason is None:
+        if self.checkpoint is not None:
             self._save(self.checkpoint, trainer, module)
 
     def _check_stop(self) -> None:
@@ -363,6 +368,7 @@ class _Run(L.Callback):
             guard=self.guard.state_dict(),
             generators=generator_states(),
             wall_s=self.wall_s(),
+            stopped=self.reason is not None,
         ).save(path)
 
 

@@ -1,0 +1,58 @@
+"""Successive halving with several objectives: who goes on at a rung, and who is promoted later.
+
+MO-ASHA (R. Schmucker et al., Multi-objective Asynchronous Successive Halving, 2021): at each rung one in
+``reduction_factor`` goes on, chosen among all that have reached it by non-dominated sorting and crowding. A trial
+that is stopped keeps its checkpoint. It is promoted when it belongs to the chosen ones of a rung that has grown.
+
+Optuna refuses to prune with several objectives (https://github.com/optuna/optuna/issues/2792).
+"""
+
+import numpy as np
+
+from nas.study.config import PrunerConfig
+from nas.study.front import best_first
+from nas.study.ledger import Ledger
+from nas.study.objectives import Objectives
+
+STOPPED = "asha"
+"""Reason of a trial that a rung has stopped."""
+
+
+class Rungs:
+    """The rungs of one study. All workers see the same ones: what has reached them stands in the database."""
+
+    def __init__(self, ledger: Ledger, goals: Objectives, config: PrunerConfig, epochs: int) -> None:
+        self._ledger, self._goals, self._factor = ledger, goals, config.reduction_factor
+        powers = (config.min_epochs * config.reduction_factor**k for k in range(epochs.bit_length()))
+        self.levels = tuple(level for level in powers if level < epochs)
+        """Epochs after which trials are compared."""
+
+    def goes_on(self, trial_id: int, epochs: int) -> bool:
+        """Whether a trial that has run so many epochs may run more now."""
+        if epochs not in self.levels or (trial_id, epochs) in self._ledger.promotions():
+            return True
+        return trial_id in self._chosen(epochs)
+
+    def promote(self) -> bool:
+        """Let the best of the stopped trials that may go on wait for a worker; False where there is none.
+
+        The highest rung comes first: what is nearest to its end is worth most.
+        """
+        stopped = self._ledger.stopped(STOPPED)
+        for level in sorted(set(stopped.values()), reverse=True):
+            for trial_id in self._chosen(level):
+                if stopped.get(trial_id) == level:
+                    self._ledger.promote(trial_id, level)
+                    return True
+        return False
+
+    def _chosen(self, level: int) -> list[int]:
+        """Ids of the trials that go on at a rung, best first; what has no finite values is never among them."""
+        values = {
+            trial_id: self._goals.values(known)
+            for trial_id, known in self._ledger.reached(level).items()
+            if all(name in known for name in self._goals.names)
+        }
+        finite = {trial_id: row for trial_id, row in values.items() if np.isfinite(row).all()}
+        ids, losses = list(finite), self._goals.losses(list(finite.values()))
+        return [ids[i] for i in best_first(losses)[: len(ids) // self._factor]]
