@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli.options import DEFAULT_URL, Storage, StudyName
 from nas.errors import UserError
+
+if TYPE_CHECKING:
+    from nas.study.records import Study
 
 
 class Format(StrEnum):
@@ -25,7 +28,11 @@ def export(
         Path, typer.Option("-o", "--output", metavar="PATH", help="File to write, or folder with --format timm.")
     ],
     trial: Annotated[
-        str, typer.Option(metavar="best|confirmed|N", help="Which trial; confirmed: the winner of nas confirm.")
+        str,
+        typer.Option(
+            metavar="best|confirmed|front|N",
+            help="Which trial; confirmed: the winner of nas confirm; front: each member of it, into the folder PATH.",
+        ),
     ] = "best",
     format_: Annotated[
         Format | None,
@@ -40,24 +47,36 @@ def export(
     storage: Storage = DEFAULT_URL,
 ) -> int:
     """Write an architecture, or the trained network once it is verified to compute what it did in the study."""
-    from nas.export.files import export_architecture, format_of
+    from nas.export.files import FRONT, format_of, front_files
     from nas.study.records import open_study
 
     study = open_study(storage, study_name)
-    chosen = format_of(output, format_.value if format_ else None)
-    if chosen in ("yaml", "json"):
-        if retrain:
-            raise UserError(f"--retrain: {chosen} carries no weights; it goes with timm and onnx")
-        record = export_architecture(study, trial, output)
-        typer.echo(f"{output}: trial {record.number}, {record.architecture}")
-        return 0
+    if trial == FRONT:
+        chosen = format_.value if format_ else "yaml"
+        files = front_files(study, output, chosen)
+    else:
+        chosen = format_of(output, format_.value if format_ else None)
+        files = {trial: output}
+    if retrain and chosen in ("yaml", "json"):
+        raise UserError(f"--retrain: {chosen} carries no weights; it goes with timm and onnx")
+    for which, path in files.items():
+        _write(study, which, path, chosen, retrain=retrain)
+    return 0
+
+
+def _write(study: "Study", which: str, path: Path, format_: str, *, retrain: bool) -> None:
+    if format_ in ("yaml", "json"):
+        from nas.export.files import export_architecture
+
+        record = export_architecture(study, which, path)
+        typer.echo(f"{path}: trial {record.number}, {record.architecture}")
+        return
     from nas.export.models import export_model
 
-    done = export_model(study, trial, output, chosen, retrain=retrain)
+    done = export_model(study, which, path, format_, retrain=retrain)
     checked = done.verification
-    typer.echo(f"{output}: trial {done.record.number}, {done.architecture}")
+    typer.echo(f"{path}: trial {done.record.number}, {done.architecture}")
     typer.echo(
         f"verified in a clean process: logits differ by at most {checked.logit_difference:.2g}, "
         f"validation accuracy {checked.score:.4f} (recorded {done.record.score:.4f})"
     )
-    return 0

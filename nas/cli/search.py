@@ -80,29 +80,60 @@ def search(
 
 def _describe(config: "StudyConfig") -> "DataSummary":
     """Open what the study file names, so that a mistake shows before anything is stored."""
+    from nas.space.space import SearchSpace
+    from nas.study.plan import check_constraints
+    from nas.study.sampling import check_sampler
     from nas.training.data import open_data
     from nas.training.run import check_start
 
-    summary = open_data(config.data).summary
-    check_start(config.backbone, config.training, summary)
-    return summary
+    data = open_data(config.data)
+    check_start(config.backbone, config.training, data.summary)
+    space = SearchSpace.load(config.space).on(
+        backbone=config.backbone, num_classes=data.num_classes, in_chans=data.in_chans
+    )
+    check_sampler(config.sampler, space)
+    check_constraints(config, space, data.input_size)
+    return data.summary
 
 
 def _print_plan(config: "StudyConfig", num_workers: int) -> int:
-    from nas.space.space import SearchSpace
+    from nas.cli.progress import say
+    from nas.report.summary import SIGNS, duration_text
+    from nas.study.plan import plan_study
 
-    space = SearchSpace.load(config.space).on(backbone=config.backbone)
-    typer.echo(f"study     {config.name}")
-    typer.echo(f"space     {space.name}: {space.size:,} architectures")
-    typer.echo(f"backbone  {config.backbone.name}, {config.backbone.stem} stem")
-    typer.echo(f"data      {config.data.source}")
-    typer.echo(f"trials    {config.trials}, of them landmarks: {', '.join(config.landmarks)}")
-    typer.echo(
-        f"training  {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}"
-    )
-    typer.echo(f"estimate  {_estimate_text(config)}")
-    typer.echo(f"workers   {num_workers}")
+    say(f"reading {config.data.source} and measuring one candidate")
+    plan = plan_study(config, num_workers)
+    rows = [
+        ("study", config.name),
+        ("space", f"{plan.space.name}: {plan.space.size:,} architectures"),
+        ("backbone", f"{config.backbone.name}, {config.backbone.stem} stem"),
+        ("data", config.data.source),
+        ("objectives", ", ".join(f"{name} {SIGNS[way]}" for name, way in config.objectives.items())),
+        ("trials", f"{config.trials}, of them landmarks: {', '.join(config.landmarks)}"),
+        ("sampler", f"{config.sampler}; pruner {config.pruner.name}"),
+        *(("then" if i else "first", str(network)) for i, network in enumerate(plan.suggestions)),
+        (
+            "training",
+            f"{config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}",
+        ),
+        ("estimate", _estimate_text(config)),
+        ("workers", str(num_workers)),
+        (
+            "one trial",
+            f"{duration_text(plan.trial_s)} ({plan.epoch_s:.2g} s an epoch, {plan.pace.train:,.0f} images/s in "
+            f"training on {plan.pace.device})",
+        ),
+        ("in all", f"{duration_text(plan.total_s)} at most; less where trials are stopped early"),
+        *(("constraint", _bite_text(text, share)) for text, share in plan.bites.items()),
+    ]
+    for name, text in rows:
+        typer.echo(f"{name:<11} {text}")
     return 0
+
+
+def _bite_text(text: str, share: float) -> str:
+    among = "the lightest random candidates" if text.startswith("latency_ms") else "random candidates"
+    return f"{text}: {share:.0%} of {among} break it"
 
 
 def _estimate_text(config: "StudyConfig") -> str:

@@ -35,13 +35,16 @@ def trials(
 ) -> int:
     """Print the trials of a study."""
     from nas.report.trials import trials_csv, trials_json, trials_table
-    from nas.study.records import open_study
+    from nas.study.records import front_of, open_study
 
-    rows = [t for t in open_study(storage, study_name).trials() if state is None or t.state == state.value]
+    study = open_study(storage, study_name)
+    every, goals = study.trials(), study.settings.goals
+    front = {t.number for t in front_of(every, goals)} if goals.several else set()
+    rows = [t for t in every if state is None or t.state == state.value]
     if json_ or format_ is Format.JSON:
-        typer.echo(trials_json(rows))
+        typer.echo(trials_json(rows, front))
     elif format_ is Format.CSV:
-        typer.echo(trials_csv(rows), nl=False)
+        typer.echo(trials_csv(rows, front), nl=False)
     else:
-        typer.echo(trials_table(rows))
+        typer.echo(trials_table(rows, front))
     return 0

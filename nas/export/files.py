@@ -12,6 +12,8 @@ ENDINGS: dict[str, tuple[str, ...]] = {"yaml": (".yaml", ".yml"), "json": (".jso
 """Endings that a format's files may have; timm is a folder of any name."""
 CONFIRMED = "confirmed"
 """What `nas export --trial` calls the winner of `nas confirm`."""
+FRONT = "front"
+"""What it calls the networks that none beats in every objective."""
 
 
 def format_of(path: Path, chosen: str | None) -> str:
@@ -25,6 +27,19 @@ def format_of(path: Path, chosen: str | None) -> str:
     return formats[path.suffix]
 
 
+def front_files(study: Study, folder: Path, format_: str) -> dict[str, Path]:
+    """The file or folder of each member of the front, by its number; makes the folder they go to."""
+    front = study.front()
+    if not front:
+        raise UserError(f"study {study.name!r} has no complete trial yet; `nas status` tells how far it is")
+    ending = next(iter(ENDINGS[format_]), "")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: expected a folder for the front's files: {error.strerror}") from None
+    return {str(record.number): folder / f"trial-{record.number}{ending}" for record in front}
+
+
 def chosen_trial(study: Study, which: str) -> TrialRecord:
     """The trial that ``best`` or a number names; it must own an architecture. See `chosen_part` for ``confirmed``."""
     if which == "best":
@@ -33,7 +48,7 @@ def chosen_trial(study: Study, which: str) -> TrialRecord:
             raise UserError(f"study {study.name!r} has no complete trial yet; `nas status` tells how far it is")
         return record
     if not which.isdigit():
-        raise UserError(f"--trial: expected best, confirmed or the number of a trial, got {which!r}")
+        raise UserError(f"--trial: expected best, confirmed, front or the number of a trial, got {which!r}")
     record = study.trial(int(which))
     if record.architecture is None:
         raise UserError(f"trial {which} of study {study.name!r} has no architecture yet: it is {record.state}")
@@ -82,6 +97,8 @@ def provenance_of(study: Study, record: TrialRecord) -> dict[str, Any]:
         "epochs": record.budget,
         "num_params": record.num_params,
         "macs": record.macs,
+        "objectives": dict(record.values),
+        "constraints": list(study.config.get("constraints", ())),
         "space": {"name": space.name, "digest": space.digest},
         "data": study.config["data"]["source"],
         "data_fingerprint": study.data["fingerprint"],

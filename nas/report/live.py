@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.report.summary import Summary, pace_text, states_text
+from nas.report.summary import Summary, front_text, pace_text, states_text
 from nas.report.trials import stages_text
 from nas.study.records import TrialRecord, wilson_interval
 
@@ -16,6 +16,8 @@ CURVE_WIDTH = 12
 """Columns of a sparkline."""
 WIDTHS = {"": 5, "trial": 7, "running": 7, "epoch": 5, "score": 6, "curve": CURVE_WIDTH}
 """Least widths of columns, so that nothing moves while a study runs."""
+FRONT_ROWS = 5
+"""Members of a front that find room."""
 OTHER_LINES = 13
 """Lines of one study's screen beside its running trials."""
 
@@ -52,6 +54,10 @@ def _study(summary: Summary, room: int) -> list[RenderableType]:
         parts += [Text(""), _scores(leaders, summary, low, high)]
     if summary.best:
         parts.append(Text(f"best: {stages_text(summary.best)}", "dim"))
+    if summary.front:
+        shown = front_text(summary, FRONT_ROWS)
+        parts += [Text(""), Text(shown, no_wrap=True, overflow="ellipsis")]
+        room = max(1, room - shown.count("\n") - 2)
     if summary.running:
         parts += [Text(""), _running(summary, room, low, high)]
     return parts
@@ -81,7 +87,7 @@ def _head(summary: Summary) -> Table:
 
 
 def _scores(leaders: dict[str, TrialRecord], summary: Summary, low: float, high: float) -> Table:
-    """What leads, beside the plain network. A front of several objectives would stand here."""
+    """What leads, beside the plain network."""
     table = _table("", "trial", "score", "95 %", "over plain", "curve")
     plain = summary.plain.score if summary.plain else None
     for name, record in leaders.items():

@@ -7,13 +7,15 @@ from typing import Any
 
 from nas.report.confirm import verdict
 from nas.study.health import Health
-from nas.study.records import Study, TrialRecord, WorkerRecord, best_of, landmark_of, wilson_interval
+from nas.study.records import Study, TrialRecord, WorkerRecord, best_of, front_of, landmark_of, wilson_interval
 
 SKEW_S = 5.0
 """A clock that is further off than this is worth a word."""
 LITTLE_BYTES = 2**30
 """Less free space than this too."""
 ENDED = ("complete", "pruned", "fail")
+FRONT_ROWS = 12
+"""Members of a front that a summary shows."""
 RATE_TRIALS = 50
 """Trials over which the throughput is taken."""
 NOTE = (
@@ -48,7 +50,12 @@ class Summary:
     num_val: int
     states: dict[str, int]
     reasons: dict[str, int]
+    objectives: dict[str, str]
+    """`maximize` or `minimize` by quantity."""
     best: TrialRecord | None
+    """By the first of the objectives that tells quality."""
+    front: tuple[TrialRecord, ...]
+    """Networks that none beats in every objective; empty where there is one objective only."""
     plain: TrialRecord | None
     best_fused: TrialRecord | None
     """The best network that carries attention; the same as ``best`` unless that is the plain one."""
@@ -85,7 +92,9 @@ class Summary:
             "done": self.done,
             "states": self.states,
             "reasons": self.reasons,
+            "objectives": self.objectives,
             "best": self.best.to_dict() if self.best else None,
+            "front": [record.to_dict() for record in self.front],
             "plain": self.plain.to_dict() if self.plain else None,
             "best_fused": self.best_fused.to_dict() if self.best_fused else None,
             "candidates": asdict(self.candidates) if self.candidates else None,
@@ -101,7 +110,7 @@ def summarise(study: Study) -> Summary:
     """Read a study and sum it up."""
     target, candidates = study.target, study.candidates()
     trials = tuple(t for t in study.trials() if t.number < target)
-    now = time.time()
+    now, goals = time.time(), study.settings.goals
     alive = tuple(worker for worker in study.workers() if worker.alive(now))
     scoring = tuple(worker for worker in candidates.workers() if worker.alive(now)) if candidates else ()
     rate = _trials_per_s(trials, alive)
@@ -111,8 +120,10 @@ def summarise(study: Study) -> Summary:
         target=target,
         num_val=study.num_val,
         states=dict(Counter(t.state for t in trials)),
-        reasons=dict(Counter(t.reason for t in trials if t.reason)),
+        reasons=dict(Counter(t.reason.partition(":")[0] for t in trials if t.reason)),
+        objectives=dict(goals.directions),
         best=best_of(trials),
+        front=front_of(trials, goals) if goals.several else (),
         plain=landmark_of(trials, "plain"),
         best_fused=best_of(tuple(t for t in trials if t.architecture and not t.architecture.is_plain)),
         candidates=candidate_summary(study),
@@ -219,6 +230,41 @@ def foundation_text(health: Health) -> str:
     return f"schema {health.schema} · {space}{', too little' if health.free_bytes < LITTLE_BYTES else ''}{clock}"
 
 
+SIGNS = {"maximize": "↑", "minimize": "↓"}
+
+
+def value_text(name: str, value: float | None) -> str:
+    """An objective's value for people: counts in full, the rest to four digits."""
+    if value is None:
+        return "-"
+    return (
+        f"{value:,.0f}" if name in ("params", "macs") else f"{value:.4f}" if name.startswith("val_") else f"{value:.4g}"
+    )
+
+
+def front_text(summary: Summary, num_rows: int = FRONT_ROWS) -> str:
+    """The front as a table, the plain network below it."""
+    names = list(summary.objectives)
+    heads = [f"{name} {SIGNS[way]}" for name, way in summary.objectives.items()]
+    shown = list(summary.front[:num_rows])
+    marks = {record.number: "" for record in shown}
+    if summary.plain and summary.plain.values:
+        shown += [summary.plain] if summary.plain not in shown else []
+        marks[summary.plain.number] = "plain, on the front" if summary.plain in summary.front else "plain"
+    rows = [[value_text(name, record.values.get(name)) for name in names] for record in shown]
+    widths = [max(len(head), *(len(row[i]) for row in rows)) for i, head in enumerate(heads)]
+    count = len(summary.front)
+    lines = [f"front  {count} network{'s' if count != 1 else ''} that none beats in every objective"]
+    lines.append("       " + "  ".join(f"{head:>{w}}" for head, w in zip(heads, widths, strict=True)) + "  trial")
+    for record, row in zip(shown, rows, strict=True):
+        cells = "  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True))
+        network = marks[record.number] or " | ".join(record.stage_texts)
+        lines.append(f"       {cells}  {record.number:<5}  {network}")
+    if count > num_rows:
+        lines.append(f"       and {count - num_rows} more: nas trials {summary.name}")
+    return "\n".join(lines)
+
+
 def summary_text(summary: Summary) -> str:
     """A summary for people."""
     lines = [f"study {summary.name}: {counts_text(summary)}"]
@@ -230,6 +276,8 @@ def summary_text(summary: Summary) -> str:
         lines.extend(_trial_lines("fused", summary.best_fused, summary.num_val))
     if summary.plain and summary.plain.score is not None:
         lines.extend(_trial_lines("plain", summary.plain, summary.num_val))
+    if summary.front:
+        lines.append(front_text(summary))
     if summary.best:
         lines.append(NOTE.format(count=summary.num_val))
     if summary.verdict:

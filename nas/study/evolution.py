@@ -11,7 +11,9 @@ import numpy as np
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.architecture import Architecture
 from nas.space.space import Answers, SearchSpace
+from nas.space.vocabulary import Option
 from nas.study.front import best_first
 
 POPULATION = 20
@@ -88,6 +90,22 @@ def _changed(space: SearchSpace, answers: Answers, names: list[str], rng: np.ran
         others = [option for option in choices[name] if option != answers[name]]
         changed[name] = others[int(rng.integers(len(others)))]
     return changed
+
+
+def child_of(space: SearchSpace, parent: Architecture, rng: np.random.Generator) -> Architecture:
+    """An architecture with one answer changed; what that makes the space ask anew is answered at random."""
+    answers = space.encode(parent) or {}
+    child = _changed(space, answers, [str(rng.choice(list(answers)))], rng) if answers else {}
+    return decoded(space, child, rng)
+
+
+def decoded(space: SearchSpace, answers: Answers, rng: np.random.Generator) -> Architecture:
+    """The architecture of some answers; the others are drawn at random."""
+
+    def choose(name: str, options: tuple[Option, ...]) -> Option:
+        return answers[name] if name in answers else options[int(rng.integers(len(options)))]
+
+    return space.decode(choose)
 
 
 BREEDS: dict[str, Breed] = {"evolution": regularised, "nsga2": nsga2}

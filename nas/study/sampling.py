@@ -14,12 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.architecture import Architecture
 from nas.errors import NasError, UserError
 from nas.space.space import MAX_LISTED, SearchSpace
-from nas.study.evolution import BREEDS
+from nas.space.vocabulary import Option
+from nas.study.evolution import BREEDS, decoded
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-Option = str | int | float | bool
 Claim = Callable[[int, Architecture], bool]
 """Makes the trial with this id the owner of an architecture; False where another trial owns it."""
 Owned = Callable[[int], Architecture | None]
@@ -139,12 +139,7 @@ class FusionSampler(BaseSampler):
         return itertools.chain(self._grid[start:], self._grid[:start])
 
     def _child(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> Architecture:
-        answers = BREEDS[self._name](self._space, study, rng)
-
-        def choose(name: str, options: Sequence[Option]) -> Option:
-            return answers[name] if name in answers else options[int(rng.integers(len(options)))]
-
-        return self._space.decode(choose)
+        return decoded(self._space, BREEDS[self._name](self._space, study, rng), rng)
 
     def _draw(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> Architecture:
         """What every candidate is asked is drawn jointly, the rest one after the other.

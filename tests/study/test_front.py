@@ -1,0 +1,55 @@
+"""Ranking with several objectives, against definitions written out by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from nas.study.front import best_first, crowding, dominance_ranks, hypervolume
+
+
+def dominates(one: np.ndarray, other: np.ndarray) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True)) and any(a < b for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("num_objectives", [1, 2, 3])
+def test_ranks_peel_one_front_after_the_other(num_objectives: int) -> None:
+    losses = np.random.default_rng(num_objectives).integers(0, 6, (40, num_objectives)).astype(float)
+    ranks = dominance_ranks(losses)
+    left, rank = set(range(40)), 0
+    while left:
+        front = {i for i in left if not any(dominates(losses[j], losses[i]) for j in left)}
+        assert {i for i in left if ranks[i] == rank} == front
+        left, rank = left - front, rank + 1
+
+
+def test_crowding_by_hand() -> None:
+    losses = np.array([[0.0, 10.0], [1.0, 6.0], [4.0, 2.0], [10.0, 0.0]])
+    assert crowding(losses).tolist() == pytest.approx([np.inf, 4 / 10 + 8 / 10, 9 / 10 + 6 / 10, np.inf])
+
+
+def test_equal_members_share_no_room() -> None:
+    losses = np.array([[0.0, 2.0], [1.0, 1.0], [1.0, 1.0], [2.0, 0.0]])
+    assert crowding(losses).tolist() == [np.inf, 2.0, 0.0, np.inf]
+
+
+def test_the_order_is_by_rank_then_by_room_then_as_they_came() -> None:
+    losses = np.array([[9.0, 9.0], [0.0, 10.0], [1.0, 6.0], [4.0, 2.0], [10.0, 0.0]])
+    assert best_first(losses).tolist() == [1, 4, 3, 2, 0]  # the ends, the lonely before the crowded, the dominated
+    assert best_first(np.array([[3.0], [1.0], [2.0], [1.0]])).tolist() == [1, 3, 2, 0]
+
+
+@pytest.mark.parametrize("num_objectives", [1, 2, 3])
+def test_hypervolume_counts_cells(num_objectives: int) -> None:
+    """Whole coordinates: the volume is the number of unit cells that some member dominates."""
+    losses = np.random.default_rng(7).integers(0, 9, (12, num_objectives)).astype(float)
+    reference = np.full(num_objectives, 8.0)
+    cells = itertools.product(range(8), repeat=num_objectives)
+    counted = sum(any((member <= cell).all() for member in losses) for cell in map(np.array, cells))
+    assert hypervolume(losses, reference) == counted
+
+
+def test_nothing_is_dominated_beyond_the_reference() -> None:
+    assert hypervolume(np.array([[2.0, 2.0]]), np.array([1.0, 1.0])) == 0.0
+    assert hypervolume(np.empty((0, 2)), np.array([1.0, 1.0])) == 0.0
+    assert best_first(np.empty((0, 2))).tolist() == []
