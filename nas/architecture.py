@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -35,7 +35,7 @@ def hidden_channels(channels: int, reduction: int) -> int:
 
 
 class StageFusion(Document):
-    """How attention is fused into every block of one stage. Fields that a pattern does not use are inert."""
+    """How attention is fused into the blocks of one stage. Fields that a pattern does not use are inert."""
 
     pattern: PatternName = "none"
     """Fusion pattern: none, p1 (inside the branch), p2 (after the addition), p3 (before), p4 (both paths)."""
@@ -55,11 +55,18 @@ class StageFusion(Document):
     """Whether λ or γ are learned scalars of each block, or constants."""
     gate_init: GateInit = "textbook"
     """`textbook` gates start near 0.5; `open` gates are 2·sigmoid and start at exactly 1."""
+    blocks: tuple[Annotated[StrictInt, Field(ge=0)], ...] | None = None
+    """The blocks of the stage that carry the fusion, from 0 as in timm's `layer3.0`; the rest are plain. Unset: all."""
 
     @field_validator("lambda_init", "gamma_skip_init", "gamma_residual_init")
     @classmethod
     def _positive_zero(cls, value: float) -> float:
         return value + 0.0  # -0.0 and 0.0 are one constant
+
+    @field_validator("blocks")
+    @classmethod
+    def _ordered(cls, blocks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if blocks is None else tuple(sorted(set(blocks)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -86,8 +93,8 @@ class StageFusion(Document):
 
     @property
     def is_off(self) -> bool:
-        """Whether the block is the plain residual block, now and after any training."""
-        if self.pattern == "none":
+        """Whether every block is the plain residual block, now and after any training."""
+        if self.pattern == "none" or self.blocks == ():
             return True
         strength = self.gamma_residual_init if self.pattern == "p4" else self.lambda_init
         return not self.learnable and strength == 0
@@ -103,21 +110,33 @@ class StageFusion(Document):
         if self.attention != "eca" or (self.acts_on_skip and self.skip_attention == "se"):
             names.append("reduction")
         names += ["gamma_skip_init", "gamma_residual_init"] if self.pattern == "p4" else ["lambda_init"]
-        return (*names, "learnable", "gate_init")
+        names += ["learnable", "gate_init"]
+        return tuple(names) if self.blocks is None else (*names, "blocks")
+
+    def in_block(self, block: int) -> "StageFusion":
+        """What a block of the stage (from 0) carries, as the fusion of a stage of which every block carries it."""
+        if self.blocks is None:
+            return self
+        return self.model_copy(update={"blocks": None}) if block in self.blocks else StageFusion()
 
     def canonical(self, shape: BackboneShape, stage: int) -> "StageFusion":
         """The one spelling of this fusion in ``stage`` (from 0) of a backbone: inert fields at their defaults."""
         if self.is_off:
             return StageFusion()
         active = {name: getattr(self, name) for name in self.active_fields}
+        if self.blocks == tuple(range(shape.layers[stage])):
+            del active["blocks"]
         if "reduction" in active:
-            widths = shape.input_channels(stage) if self.pattern == "p3" else (shape.channels[stage],)
+            widths = shape.input_channels(stage, self.blocks) if self.pattern == "p3" else (shape.channels[stage],)
             active["reduction"] = _canonical_reduction(self.reduction, widths)
         return StageFusion(**active)
 
     def to_dict(self) -> dict[str, Any]:
         """The active fields as plain values."""
-        return {name: getattr(self, name) for name in self.active_fields} if not self.is_off else {"pattern": "none"}
+        if self.is_off:
+            return {"pattern": "none"}
+        fields = {name: getattr(self, name) for name in self.active_fields}
+        return fields if self.blocks is None else {**fields, "blocks": list(self.blocks)}
 
     def __str__(self) -> str:
         if self.is_off:
@@ -128,7 +147,18 @@ class StageFusion(Document):
             text = f"p4 {skip}{attention}·{self.gamma_residual_init:g}"
         else:
             text = f"{self.pattern} {attention} λ{self.lambda_init:g}"
-        return text + ("~" if self.learnable else "") + (" open" if self.gate_init == "open" else "")
+        text += ("~" if self.learnable else "") + (" open" if self.gate_init == "open" else "")
+        return text if self.blocks is None else f"{text} @{','.join(map(str, self.blocks))}"
+
+
+def check_blocks(stages: Sequence[StageFusion], shape: BackboneShape, key: str) -> None:
+    """Raise `ValueError` where a stage names a block that the backbone does not have; ``key`` leads to the stages."""
+    for number, (stage, num_blocks) in enumerate(zip(stages, shape.layers, strict=True)):
+        if stage.blocks and stage.blocks[-1] >= num_blocks:
+            raise ValueError(
+                f"{key}.{number}.blocks: this stage of the backbone has the blocks 0 to {num_blocks - 1}, "
+                f"got {stage.blocks[-1]}"
+            )
 
 
 def _canonical_reduction(reduction: int, channels: tuple[int, ...]) -> int:
@@ -184,6 +214,11 @@ class Architecture(Document):
         if len(stages) != STAGES:
             raise ValueError(f"expected {STAGES} stages, got {len(stages)}")
         return stages
+
+    @model_validator(mode="after")
+    def _blocks_exist(self) -> Self:
+        check_blocks(self.stages, self.backbone.shape, "stages")
+        return self
 
     @classmethod
     def plain(cls, backbone: Backbone, *, num_classes: int, in_chans: int = 3, norm: NormName = "batch") -> Self:

@@ -4,6 +4,7 @@ Each entry repeats the arguments with which timm builds the plain network of tha
 ``tests/fusion/test_models.py`` holds every entry against timm itself.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,10 +40,14 @@ class BackboneShape:
         expansion = 1 if self.block == "basic" else 4
         return tuple(width * expansion for width in self.planes)
 
-    def input_channels(self, stage: int) -> tuple[int, ...]:
-        """The distinct numbers of channels that the blocks of a stage receive (stage counts from 0)."""
+    def input_channels(self, stage: int, blocks: Collection[int] | None = None) -> tuple[int, ...]:
+        """The distinct numbers of channels that the blocks of a stage receive; stages and blocks count from 0.
+
+        ``blocks`` are those in question; None: all.
+        """
         before = self.stem_channels if stage == 0 else self.channels[stage - 1]
-        return (before,) if self.layers[stage] == 1 else tuple(sorted({before, self.channels[stage]}))
+        asked = range(self.layers[stage]) if blocks is None else blocks
+        return tuple(sorted({self.channels[stage] if block else before for block in asked}))
 
 
 def _basic(*layers: int, **more: object) -> BackboneShape:

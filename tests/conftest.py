@@ -1,8 +1,11 @@
 """Fixtures for several folders."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+
+from nas.backbones import BACKBONES, MICRO
 
 from . import postgres
 
@@ -11,3 +14,9 @@ from . import postgres
 def postgres_server() -> Iterator[postgres.Server]:
     with postgres.running() as server:
         yield server
+
+
+@pytest.fixture
+def deep_micro(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`resnet_micro` with several blocks a stage: small enough to build by the dozen."""
+    monkeypatch.setitem(BACKBONES, MICRO, replace(BACKBONES[MICRO], layers=(2, 1, 3, 2)))

@@ -24,7 +24,7 @@ P4 = {"pattern": "p4", "attention": "cbam"}
 
 
 @st.composite
-def stages(draw):
+def stages(draw, num_blocks):
     learnable = draw(st.booleans())
     skip = draw(st.floats(0, 1))
     gap = draw(st.floats(2 * GAMMA_MARGIN, 1))
@@ -38,17 +38,20 @@ def stages(draw):
         gamma_residual_init=skip + gap,
         learnable=learnable,
         gate_init=draw(st.sampled_from(["textbook", "open"])),
+        blocks=draw(st.none() | st.lists(st.integers(0, num_blocks - 1), max_size=2 * num_blocks)),
     )
 
 
-architectures = st.builds(
-    Architecture,
-    backbone=st.builds(Backbone, name=st.sampled_from(sorted(BACKBONES)), stem=st.sampled_from(["imagenet", "small"])),
-    num_classes=st.integers(1, 1000),
-    in_chans=st.integers(1, 4),
-    norm=st.sampled_from(["batch", "group"]),
-    stages=st.tuples(stages(), stages(), stages(), stages()),
-)
+@st.composite
+def architectures(draw):
+    name = draw(st.sampled_from(sorted(BACKBONES)))
+    return Architecture(
+        backbone=Backbone(name=name, stem=draw(st.sampled_from(["imagenet", "small"]))),
+        num_classes=draw(st.integers(1, 1000)),
+        in_chans=draw(st.integers(1, 4)),
+        norm=draw(st.sampled_from(["batch", "group"])),
+        stages=[draw(stages(num_blocks)) for num_blocks in BACKBONES[name].layers],
+    )
 
 
 def architecture(*given_stages, name="resnet18", **more):
@@ -67,7 +70,7 @@ def content(**changes):
 
 
 @settings(max_examples=60, deadline=None)
-@given(arch=architectures, ending=st.sampled_from([".yaml", ".yml", ".json"]))
+@given(arch=architectures(), ending=st.sampled_from([".yaml", ".yml", ".json"]))
 def test_a_saved_architecture_comes_back(tmp_path_factory, arch, ending):
     path = tmp_path_factory.mktemp("architectures") / f"arch{ending}"
     arch.save(path, provenance={"study": "digits", "trial": 3})
@@ -106,7 +109,7 @@ def test_digest_and_provenance_may_be_left_out():
 
 
 @settings(deadline=None)
-@given(arch=architectures)
+@given(arch=architectures())
 def test_canonical_is_idempotent_and_keeps_the_digest(arch):
     canonical = arch.canonical()
     assert canonical.canonical() == canonical
@@ -114,13 +117,13 @@ def test_canonical_is_idempotent_and_keeps_the_digest(arch):
 
 
 @settings(deadline=None)
-@given(arch=architectures)
+@given(arch=architectures())
 def test_the_canonical_reduction_gives_the_same_hidden_widths(arch):
     for i, (stage, canonical) in enumerate(zip(arch.stages, arch.canonical().stages, strict=True)):
         if "reduction" not in canonical.active_fields:
             continue
         shape = arch.backbone.shape
-        for channels in shape.input_channels(i) if stage.pattern == "p3" else (shape.channels[i],):
+        for channels in shape.input_channels(i, stage.blocks) if stage.pattern == "p3" else (shape.channels[i],):
             assert hidden_channels(channels, canonical.reduction) == hidden_channels(channels, stage.reduction)
 
 
@@ -184,6 +187,56 @@ def test_p3_takes_the_widths_that_its_blocks_receive():
     assert architecture({}, {**other, "reduction": 16}).digest == architecture({}, other).digest
 
 
+def test_a_stage_carries_its_fusion_in_all_blocks_or_in_those_that_it_names():
+    stage = StageFusion(**SE, blocks=[2, 0])
+    assert [stage.in_block(b) for b in range(3)] == [StageFusion(**SE), StageFusion(), StageFusion(**SE)]
+    assert [StageFusion(**SE).in_block(b).is_off for b in range(3)] == [False] * 3
+    assert stage.to_dict()["blocks"] == [0, 2]
+    assert "blocks" not in StageFusion(**SE).to_dict()
+    assert str(stage) == "p1 se/16 λ1 @0,2"
+    assert str(StageFusion(**SE, blocks=[])) == "none"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param({**SE, "blocks": [0, 1]}, SE, id="all"),
+        pytest.param({**SE, "blocks": [1, 0, 1]}, SE, id="all, unsorted and twice"),
+        pytest.param({**SE, "blocks": [1, 1]}, {**SE, "blocks": [1]}, id="twice"),
+        pytest.param({**SE, "blocks": []}, {}, id="none"),
+        pytest.param({"blocks": [1]}, {}, id="blocks beside none"),
+        pytest.param({**SE, "lambda_init": 0.0, "blocks": [1]}, {}, id="blocks beside a fixed λ of 0"),
+    ],
+)
+def test_two_spellings_of_the_blocks_have_one_digest(one, other):
+    assert architecture(one).canonical() == architecture(other).canonical()
+    assert architecture(one).digest == architecture(other).digest
+
+
+def test_other_blocks_are_another_network():
+    spelled = [SE, {**SE, "blocks": [0]}, {**SE, "blocks": [1]}, {}]
+    assert len({architecture(stage).digest for stage in spelled}) == 4
+    assert len({architecture({}, {}, stage, name="resnet34").digest for stage in spelled}) == 4
+
+
+def test_where_a_stage_has_one_block_there_is_nothing_to_choose():
+    micro = architecture({**SE, "blocks": [0]}, name="resnet_micro")
+    assert micro.canonical() == architecture(SE, name="resnet_micro").canonical()
+    assert "blocks" not in micro.canonical().stages[0].to_dict()
+
+
+def test_p3_takes_the_widths_that_its_own_blocks_receive():
+    """The second stage of resnet18 receives 64 channels in the first block and 128 in the second."""
+
+    def digest(reduction, *blocks):
+        return architecture({}, {"pattern": "p3", "attention": "se", "reduction": reduction, "blocks": blocks}).digest
+
+    assert [hidden_channels(c, r) for c in (64, 128) for r in (16, 22, 32)] == [4, 4, 4, 8, 5, 4]
+    assert digest(16, 0) == digest(22, 0) == digest(32, 0)
+    assert len({digest(16, 1), digest(22, 1), digest(32, 1)}) == 3
+    assert len({digest(16, 0, 1), digest(22, 0, 1), digest(32, 0, 1)}) == 3
+
+
 @pytest.mark.parametrize(
     "change",
     [{"num_classes": 11}, {"in_chans": 1}, {"norm": "group"}, {"name": "resnet34"}],
@@ -232,6 +285,13 @@ def test_plain_is_plain():
         ({"stages": [{**SE, "lambda_init": 1.5}] + [{}] * 3}, "stages.0.lambda_init: .*got 1.5"),
         ({"stages": [{**SE, "lambda_init": float("nan")}] + [{}] * 3}, "stages.0.lambda_init: .*got nan"),
         ({"stages": [{**P4, "skip_attention": "cbam"}] + [{}] * 3}, "stages.0.skip_attention: .*got 'cbam'"),
+        (
+            {"stages": [{}, {}, {**SE, "blocks": [0, 2, 5]}, {}]},
+            "stages.2.blocks: this stage of the backbone has the blocks 0 to 1, got 5",
+        ),
+        ({"stages": [{**SE, "blocks": [-1]}] + [{}] * 3}, "stages.0.blocks.0: .*greater than or equal to 0, got -1"),
+        ({"stages": [{**SE, "blocks": [True]}] + [{}] * 3}, "stages.0.blocks.0: .*valid integer, got True"),
+        ({"stages": [{**SE, "blocks": 1}] + [{}] * 3}, "stages.0.blocks: .*valid tuple, got 1"),
         ({"stages": [{**SE, "colour": 1}] + [{}] * 3}, "stages.0.colour: unknown key"),
         (
             {"stages": [{**P4, "gamma_skip_init": 0.2}] + [{}] * 3},

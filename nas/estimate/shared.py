@@ -244,7 +244,9 @@ class SharedNetwork(nn.Module):
         """Whether the architecture is a path of this network; landmarks outside the space need not be."""
         target = architecture.canonical()
         return {name: getattr(target, name) for name in self._task} == self._task and all(
-            self._stage(stage)[0].choices.holds(fusion) for stage, fusion in enumerate(target.stages)
+            block.choices.holds(fusion.in_block(number))
+            for stage, fusion in enumerate(target.stages)
+            for number, block in enumerate(self._stage(stage))
         )
 
     def set_path(self, architecture: Architecture) -> None:
@@ -255,8 +257,8 @@ class SharedNetwork(nn.Module):
                 f"{self.space.name!r} with norm {self.norm} does not hold it"
             )
         for stage, fusion in enumerate(architecture.canonical().stages):
-            for block in self._stage(stage):
-                block.choices.direct(block, fusion)
+            for number, block in enumerate(self._stage(stage)):
+                block.choices.direct(block, fusion.in_block(number))
 
     def extract(self, architecture: Architecture) -> dict[str, Tensor]:
         """The path's weights and statistics as a state dict for `nas.fusion.build_model` (copies)."""

@@ -20,7 +20,7 @@ from timm.models import (
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from nas.architecture import Architecture, NormName, StageFusion, StemName
+from nas.architecture import Architecture, NormName, StageFusion, StemName, check_blocks
 from nas.backbones import BACKBONES, MICRO, STAGES, BackboneShape
 from nas.errors import UserError
 from nas.fusion.blocks import FusedBasicBlock, FusedBlock, FusedBottleneck
@@ -38,7 +38,11 @@ def parse_fusion(fusion: Fusion | None, shape: BackboneShape) -> tuple[StageFusi
         raise UserError(f"fusion: expected a list of {STAGES} entries, got {fusion!r}")
     if len(fusion) != STAGES:
         raise UserError(f"fusion: expected {STAGES} entries, got {len(fusion)}")
-    stages = (StageFusion.parse({} if s is None else s, f"fusion.{i}") for i, s in enumerate(fusion))
+    stages = [StageFusion.parse({} if s is None else s, f"fusion.{i}") for i, s in enumerate(fusion)]
+    try:
+        check_blocks(stages, shape, "fusion")
+    except ValueError as error:
+        raise UserError(str(error)) from None
     return tuple(stage.canonical(shape, i) for i, stage in enumerate(stages))
 
 
@@ -48,7 +52,7 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 class FusionResNet(ResNet):  # type: ignore[misc]  # timm is untyped
-    """A timm ResNet whose stages may carry attention. Stages without it are made of timm's stock blocks.
+    """A timm ResNet whose blocks may carry attention. Blocks without it are timm's stock blocks.
 
     Args:
         backbone: a name of `nas.backbones.BACKBONES`.
@@ -79,7 +83,7 @@ class FusionResNet(ResNet):  # type: ignore[misc]  # timm is untyped
         replaced = shape.stem_type == "" and (stem == "small" or shape.stem_channels != 64)  # noqa: PLR2004
         deep = {"stem_type": "deep", "stem_width": shape.stem_channels // 2}
         super().__init__(
-            block=tuple(_block(shape, stage) for stage in stages),
+            block=tuple(_block(shape, stage, i) for i, stage in enumerate(stages)),
             layers=shape.layers,
             channels=shape.planes,
             avg_down=shape.avg_down,
@@ -124,13 +128,17 @@ def _plain_stem(in_chans: int, channels: int, stem: StemName, **factory: Any) ->
     return conv
 
 
-def _block(shape: BackboneShape, stage: StageFusion) -> Any:
-    """The block class of a stage, as timm's ResNet takes it."""
-    if stage.is_off:
-        return BasicBlock if shape.block == "basic" else Bottleneck
-    block = FusedBasicBlock if shape.block == "basic" else FusedBottleneck
-    built: Any = partial(block, fusion=stage)
-    built.expansion = block.expansion  # timm reads it from the class
+def _block(shape: BackboneShape, fusion: StageFusion, stage: int) -> Any:
+    """The block class of a stage (from 0), as timm's ResNet takes it: called for each block, in their order."""
+    plain, fused = (BasicBlock, FusedBasicBlock) if shape.block == "basic" else (Bottleneck, FusedBottleneck)
+    carried = (fusion.in_block(block) for block in range(shape.layers[stage]))
+    classes = iter([plain if f.is_off else partial(fused, fusion=f) for f in carried])
+
+    def build(*args: Any, **kwargs: Any) -> nn.Module:
+        return cast("nn.Module", next(classes)(*args, **kwargs))
+
+    built: Any = build
+    built.expansion = plain.expansion  # timm reads it from the class
     return built
 
 

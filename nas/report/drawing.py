@@ -1,4 +1,4 @@
-"""An architecture as a picture: one block of each stage, with the attention where its pattern puts it."""
+"""An architecture as a picture: one fused block of each stage, with the attention where its pattern puts it."""
 
 from dataclasses import dataclass
 
@@ -21,6 +21,8 @@ class StageDrawing:
     """From 1."""
     channels: int
     num_blocks: int
+    fused_blocks: tuple[int, ...]
+    """The blocks that carry the fusion, from 0; the others are plain."""
     pattern: str
     title: str
     before: str | None = None
@@ -33,6 +35,11 @@ class StageDrawing:
     """Attention behind the addition (p2)."""
     details: tuple[str, ...] = ()
     """Strength and start of the gates, in words."""
+
+    @property
+    def mixes_blocks(self) -> bool:
+        """Whether some blocks carry the fusion and others are plain."""
+        return 0 < len(self.fused_blocks) < self.num_blocks
 
     @property
     def spoken(self) -> str:
@@ -65,14 +72,15 @@ def _drawing(fusion: StageFusion, index: int, channels: int, num_blocks: int) ->
         stage=index + 1,
         channels=channels,
         num_blocks=num_blocks,
+        fused_blocks=tuple(block for block in range(num_blocks) if not fusion.in_block(block).is_off),
         pattern=fusion.pattern,
         title=PATTERN_TITLES[fusion.pattern],
-        details=_details(fusion, channels),
+        details=_details(fusion, index, channels),
         **boxes,
     )
 
 
-def _details(fusion: StageFusion, channels: int) -> tuple[str, ...]:
+def _details(fusion: StageFusion, index: int, channels: int) -> tuple[str, ...]:
     if fusion.is_off:
         return ()
     mode = "from" if fusion.learnable else "="
@@ -84,4 +92,6 @@ def _details(fusion: StageFusion, channels: int) -> tuple[str, ...]:
     if "reduction" in fusion.active_fields and fusion.pattern != "p3":
         details.append(f"hidden width {hidden_channels(channels, fusion.reduction)}")
     details.append(f"{fusion.gate_init} gates")
+    if fusion.blocks is not None:  # as timm names them
+        details.append("only in " + ", ".join(f"layer{index + 1}.{block}" for block in fusion.blocks))
     return tuple(details)

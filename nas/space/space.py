@@ -1,11 +1,11 @@
 """The search space: which architectures a study may draw, how many they are, and how one is drawn.
 
 A candidate is drawn by asking one question after another. A question has a name (``stage2.attention``,
-``all.attention`` for a field that is uniform over the stages, ``norm``, ``fused_stages``) and a tuple of
-options. Only what changes the network is asked: no reduction beside ``eca``, no second reduction with the
-same hidden width, nothing about a plain stage, nothing that has one option. The options under one name never
-change, because Optuna's categorical distributions must not; where they depend on an earlier answer, the name
-gets a suffix (``stage2.reduction.p3``, ``stage2.lambda_init.fixed``).
+``all.attention`` for a field that is uniform over the stages, ``norm``, ``fused_stages``, ``stage2.block0`` where
+each block may be fused or plain) and a tuple of options. Only what changes the network is asked: no reduction
+beside ``eca``, no second reduction with the same hidden width, nothing about a plain stage, nothing that has one
+option. The options under one name never change, because Optuna's categorical distributions must not; where they
+depend on an earlier answer, the name gets a suffix (``stage2.reduction.p3``, ``stage2.lambda_init.fixed``).
 """
 
 import hashlib
@@ -26,12 +26,16 @@ from nas.backbones import STAGES
 from nas.documents import read_document
 from nas.errors import UserError
 from nas.space.files import find_file
-from nas.space.vocabulary import FIELDS, FieldName, FusedStages, Option, SpaceFile, StageChoices
+from nas.space.vocabulary import FIELDS, FieldName, FusedStages, Granularity, Option, SpaceFile, StageChoices
 
 Choose = Callable[[str, tuple[Option, ...]], Option]
 """Answers a question: takes its name and its options, returns one of the options."""
 
 Answers = dict[str, Option]
+Blocks = tuple[int, ...] | None
+"""Blocks of a stage, from 0; None: all."""
+_Place = tuple[int, PatternName, Blocks]
+"""Stage, pattern and the blocks that carry it."""
 
 MAX_LISTED = 1_000_000
 """Largest space that `SearchSpace.architectures` lists."""
@@ -67,6 +71,8 @@ class SearchSpace:
     """Channels of an image."""
     norm: tuple[NormName, ...]
     """Normalisation layers to choose from."""
+    granularity: Granularity
+    """Whether a fusion is of a whole stage, or each of its blocks carries it or not."""
     stages: tuple[StageChoices, ...]
     """The options of each of the four stages."""
     uniform: tuple[FieldName, ...]
@@ -105,6 +111,7 @@ class SearchSpace:
             num_classes=file.num_classes,
             in_chans=file.in_chans,
             norm=file.norm,
+            granularity=file.granularity,
             stages=file.stage_choices(source),
             uniform=tuple(field for field in FIELDS if field in file.constraints.uniform),
             fused_stages=file.constraints.fused_stages,
@@ -139,6 +146,7 @@ class SearchSpace:
             "num_classes": self.num_classes,
             "in_chans": self.in_chans,
             "norm": list(self.norm),
+            **({} if self.granularity == "stage" else {"granularity": self.granularity}),  # digests of old stay
             "choices": _options_dict(self.stages[0], shared),
             "stages": {
                 str(number): _options_dict(choices, [f for f in FIELDS if f not in shared])
@@ -177,7 +185,10 @@ class SearchSpace:
         if self._asks_placement:
             labels = {_label(p): p for p in self._placements}
             placement = labels[str(ask("fused_stages", tuple(labels)))]
-        stages = tuple(self._fusion(s, ask) if self._is_asked(s, placement) else StageFusion() for s in range(STAGES))
+        stages = tuple(
+            self._fusion(s, ask, partial(self._ask_blocks, s, ask)) if self._is_asked(s, placement) else StageFusion()
+            for s in range(STAGES)
+        )
         return Architecture(
             backbone=self.backbone,
             num_classes=self.num_classes,
@@ -198,7 +209,7 @@ class SearchSpace:
         first: Answers = {} if len(self.norm) == 1 else {"norm": target.norm}
         if self._asks_placement and len(self._placements) > 1:
             first["fused_stages"] = _label(placement)
-        ways = (self._ways[stage].get(fusion, []) for stage, fusion in enumerate(target.stages))
+        ways = (self._ways_to(stage, fusion) for stage, fusion in enumerate(target.stages))
         return next((merged for way in itertools.product(*ways) if (merged := _merged(first, *way)) is not None), None)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
@@ -213,7 +224,9 @@ class SearchSpace:
         """The questions that every candidate is asked, whatever the other answers."""
         always = ("norm", "fused_stages") if self._asks_placement else ("norm",)
         patterns = () if self._asks_placement else tuple(f"stage{n}.pattern" for n in range(1, STAGES + 1))
-        return tuple(name for name in (*always, *patterns) if name in self._explored[1])
+        fused = (stage for stage in range(STAGES) if all(placement[stage] for placement in self._placements))
+        blocks = (name for stage in fused for name in self._block_questions(stage)[:-1])  # the last can be settled
+        return tuple(name for name in (*always, *patterns, *blocks) if name in self._explored[1])
 
     def __contains__(self, architecture: object) -> bool:
         return isinstance(architecture, Architecture) and self.encode(architecture) is not None
@@ -266,13 +279,19 @@ class SearchSpace:
 
     # Questions about one stage.
 
-    def _fusion(self, stage: int, choose: Choose) -> StageFusion:
+    def _fusion(self, stage: int, choose: Choose, choose_blocks: Callable[[], Blocks]) -> StageFusion:
         """Draw the fusion of a stage (from 0), in the spelling of the space file."""
         fields: dict[str, Any] = {"pattern": self._ask(stage, "pattern", {}, choose)}
+        if fields["pattern"] != "none":
+            fields["blocks"] = choose_blocks()
         for field in _ORDER:
             if field in StageFusion.model_construct(**fields).active_fields:
                 fields[field] = self._ask(stage, field, fields, choose)
         return StageFusion(**fields)
+
+    def _fusion_in(self, stage: int, blocks: Blocks, choose: Choose) -> StageFusion:
+        """Draw a fusion that these blocks carry."""
+        return self._fusion(stage, choose, lambda: blocks)
 
     def _ask(self, stage: int, field: FieldName, known: Mapping[str, Any], choose: Choose) -> Option:
         options, suffix = self._options(stage, field, known)
@@ -288,8 +307,10 @@ class SearchSpace:
             patterns = choices.drawn_patterns
             return tuple(p for p in patterns if p != "none") if self._asks_placement else patterns, ""
         if field == "reduction":
-            here, elsewhere = (self._reductions[stage, pattern] for pattern in (known["pattern"], "p1"))
-            return here, "" if here == elsewhere else f".{known['pattern']}"
+            here = self._reductions[stage, known["pattern"], _representative(known["blocks"])]
+            if here == self._reductions[stage, "p1", None]:
+                return here, ""
+            return here, ".p3" if here == self._reductions[stage, "p3", None] else ".p3.first"
         if field == "learnable" and known["pattern"] != "p4" and not any(choices.lambda_init):
             return (True,), ""
         if field == "lambda_init" and 0 in choices.lambda_init and not known["learnable"]:
@@ -297,13 +318,16 @@ class SearchSpace:
         return choices.options(field), ""
 
     @cached_property
-    def _reductions(self) -> dict[tuple[int, PatternName], tuple[int, ...]]:
-        """For each stage and pattern the reductions that differ in a hidden width, first spellings only."""
-        places: list[tuple[int, PatternName]] = [
-            (stage, pattern) for stage in range(STAGES) for pattern in ("p1", "p2", "p3", "p4")
+    def _reductions(self) -> dict[_Place, tuple[int, ...]]:
+        """For each stage, pattern and set of blocks the reductions that differ in a hidden width, first spellings."""
+        places: list[_Place] = [
+            (stage, pattern, blocks)
+            for stage in range(STAGES)
+            for pattern in ("p1", "p2", "p3", "p4")
+            for blocks in self._representatives(stage)
         ]
         drawn = [place for place in places if place[1] in self.stages[place[0]].drawn_patterns]
-        kept: dict[tuple[int, PatternName], tuple[int, ...]] = {}
+        kept: dict[_Place, tuple[int, ...]] = {}
         for place in places:
             together = drawn if "reduction" in self.uniform else [place]
             spellings: dict[tuple[int, ...], int] = {}
@@ -312,16 +336,62 @@ class SearchSpace:
             kept[place] = tuple(spellings.values())
         return kept
 
-    def _canonical_reduction(self, place: tuple[int, PatternName], reduction: int) -> int:
-        stage, pattern = place
-        fusion = StageFusion(pattern=pattern, attention="se", reduction=reduction)
+    def _canonical_reduction(self, place: _Place, reduction: int) -> int:
+        stage, pattern, blocks = place
+        fusion = StageFusion(pattern=pattern, attention="se", reduction=reduction, blocks=blocks)
         return fusion.canonical(self.backbone.shape, stage).reduction
+
+    # Which blocks of a fused stage carry its fusion: any but none of them. All sets with the same representative
+    # leave the other questions, and the canonical form of the answers, as they are.
+
+    def _block_questions(self, stage: int) -> tuple[str, ...]:
+        """The questions about the blocks of a stage (from 0); none where its blocks go together or it has one."""
+        num_blocks = self.backbone.shape.layers[stage] if self.granularity == "block" else 1
+        return tuple(f"stage{stage + 1}.block{block}" for block in range(num_blocks)) if num_blocks > 1 else ()
+
+    def _ask_blocks(self, stage: int, choose: Choose) -> Blocks:
+        """The blocks of a fused stage that carry its fusion; the last is not asked where no other does."""
+        questions = self._block_questions(stage)
+        carried: list[int] = []
+        for block, question in enumerate(questions):
+            if (block == len(questions) - 1 and not carried) or choose(question, (True, False)):
+                carried.append(block)
+        return None if len(carried) == len(questions) else tuple(carried)
+
+    def _block_answers(self, stage: int, blocks: Blocks) -> Answers:
+        """The answers with which `_ask_blocks` gives these blocks."""
+        questions = self._block_questions(stage)
+        answers: Answers = {name: blocks is None or block in blocks for block, name in enumerate(questions)}
+        if questions and not any(list(answers.values())[:-1]):
+            del answers[questions[-1]]
+        return answers
+
+    def _representatives(self, stage: int) -> tuple[Blocks, ...]:
+        """What `_representative` gives in a stage."""
+        return (None, (0,), (1,)) if self._block_questions(stage) else (None,)
+
+    def _num_represented(self, stage: int, fusion: StageFusion) -> int:
+        """For how many sets of blocks the blocks of a fusion stand."""
+        num_later = max(len(self._block_questions(stage)) - 1, 0)
+        return 1 if fusion.is_off or not num_later or fusion.blocks == (0,) else 2**num_later - 1
+
+    def _represented(self, stage: int, fusion: StageFusion) -> Iterator[StageFusion]:
+        """The fusion with every set of blocks for which its own stand."""
+        if self._num_represented(stage, fusion) == 1:
+            yield fusion
+            return
+        num_blocks = self.backbone.shape.layers[stage]
+        first = (0,) if fusion.blocks is None else ()
+        for num_later in range(1, num_blocks):
+            for later in itertools.combinations(range(1, num_blocks), num_later):
+                blocks = (*first, *later)
+                yield fusion.model_copy(update={"blocks": None if len(blocks) == num_blocks else blocks})
 
     # Counting and listing.
 
     @cached_property
     def _explored(self) -> tuple[tuple[dict[StageFusion, list[Answers]], ...], dict[str, tuple[Option, ...]]]:
-        """For each stage, its canonical fusions with every way to draw them; and all questions."""
+        """For each stage, its canonical fusions in representative blocks with every way to draw them; all questions."""
         questions: dict[str, tuple[Option, ...]] = {"norm": self.norm} if len(self.norm) > 1 else {}
         if self._asks_placement and len(self._placements) > 1:
             questions["fused_stages"] = tuple(_label(p) for p in self._placements)
@@ -331,14 +401,23 @@ class SearchSpace:
             if self._asks_placement and not all(p[stage] for p in self._placements):
                 ways[StageFusion()] = [{}]
             if any(self._is_asked(stage, p) for p in self._placements):
-                for answers, fusion in _all_ways(partial(self._fusion, stage), questions):
-                    ways.setdefault(fusion.canonical(self.backbone.shape, stage), []).append(answers)
+                for blocks in self._representatives(stage):
+                    for answers, fusion in _all_ways(partial(self._fusion_in, stage, blocks), questions):
+                        ways.setdefault(fusion.canonical(self.backbone.shape, stage), []).append(answers)
+                if any(not fusion.is_off for fusion in ways):
+                    questions |= dict.fromkeys(self._block_questions(stage), (True, False))
             stages.append(ways)
         return tuple(stages), questions
 
     @property
     def _ways(self) -> tuple[dict[StageFusion, list[Answers]], ...]:
         return self._explored[0]
+
+    def _ways_to(self, stage: int, fusion: StageFusion) -> list[Answers]:
+        """Every way to draw a canonical fusion of a stage."""
+        known = fusion.model_copy(update={"blocks": _representative(fusion.blocks)})
+        answers = {} if fusion.is_off else self._block_answers(stage, fusion.blocks)
+        return [answers | way for way in self._ways[stage].get(known, [])]
 
     @cached_property
     def _uniform_questions(self) -> dict[str, tuple[Option, ...]]:
@@ -381,8 +460,11 @@ class SearchSpace:
     def _count(self, placement: tuple[bool, ...]) -> int:
         """How many networks carry attention in exactly these stages, under one normalisation."""
         counts = Counter({self._every_uniform: 1})
-        for masks, fused in zip(self._uniform_masks, placement, strict=True):
-            groups = Counter(mask for fusion, mask in masks.items() if fusion.is_off != fused)
+        for stage, (masks, fused) in enumerate(zip(self._uniform_masks, placement, strict=True)):
+            groups: Counter[int] = Counter()
+            for fusion, mask in masks.items():
+                if fusion.is_off != fused:
+                    groups[mask] += self._num_represented(stage, fusion)
             following: Counter[int] = Counter()
             for (before, count), (mask, num_fusions) in itertools.product(counts.items(), groups.items()):
                 if before & mask:
@@ -395,10 +477,11 @@ class SearchSpace:
         if not placement:
             yield ()
             return
-        for fusion, mask in self._uniform_masks[STAGES - len(placement)].items():
+        stage = STAGES - len(placement)
+        for fusion, mask in self._uniform_masks[stage].items():
             if fusion.is_off != placement[0] and allowed & mask:
                 for others in self._combinations(placement[1:], allowed & mask):
-                    yield (fusion, *others)
+                    yield from ((represented, *others) for represented in self._represented(stage, fusion))
 
 
 def _inherited(content: object, source: str, folder: Path | None, seen: tuple[Path, ...]) -> SpaceFile:
@@ -448,6 +531,16 @@ def _merged(*parts: Answers) -> Answers | None:
             return None
         merged |= part
     return merged
+
+
+def _representative(blocks: Blocks) -> Blocks:
+    """One of few sets of blocks that stands for this one: it receives the same numbers of channels.
+
+    The first block of a stage receives what the stage before gives, the others what the stage itself gives.
+    """
+    if blocks is None or (0 in blocks and len(blocks) > 1):
+        return None
+    return (0,) if 0 in blocks else (1,)
 
 
 def _label(placement: tuple[bool, ...]) -> str:

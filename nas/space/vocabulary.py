@@ -33,6 +33,7 @@ FieldName = Literal[
     "gate_init",
 ]
 FIELDS: tuple[FieldName, ...] = get_args(FieldName)
+Granularity = Literal["stage", "block"]
 
 _Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 _Strength = Annotated[float, Field(strict=True, ge=0)]
@@ -151,6 +152,8 @@ class SpaceFile(Document):
     """Channels of an image; a study overrides it."""
     norm: tuple[NormName, ...] = ("batch",)
     """Normalisation layers of the whole network."""
+    granularity: Granularity = "stage"
+    """`stage`: all blocks of a fused stage carry its fusion. `block`: any of them do, at least one."""
     choices: StageChoices = StageChoices()
     """Options for all stages."""
     stages: dict[_StageNumber, StageChoices] = Field(default_factory=dict)

@@ -61,6 +61,23 @@ def test_a_path_equals_the_stand_alone_network(backbone: str, norm: NormName) ->
             torch.testing.assert_close(network(images), alone.eval()(images), rtol=0, atol=0)
 
 
+def test_a_path_through_single_blocks_equals_the_stand_alone_network(deep_micro: None) -> None:
+    space = dataclasses.replace(full_on("resnet_micro"), granularity="block")
+    network = SharedNetwork(space, "batch")
+    unsettle(network)
+    network.eval()
+    images = torch.randn(2, 3, 16, 16)
+    random = np.random.default_rng(0)
+    drawn = [space.sample(random) for _ in range(30)]
+    assert sum(stage.blocks is not None for architecture in drawn for stage in architecture.stages) > 30
+    for architecture in drawn:
+        with torch.device("meta"):  # without weights of its own
+            alone = build_model(architecture)
+        alone.load_state_dict(network.extract(architecture), strict=True, assign=True)
+        with torch.no_grad():
+            torch.testing.assert_close(network(images), alone.eval()(images), rtol=0, atol=0)
+
+
 def test_a_path_trains_as_the_stand_alone_network_does() -> None:
     space = full_on("resnet_micro")
     network = SharedNetwork(space, "batch")
@@ -232,6 +249,16 @@ def test_the_mean_of_two_scores_has_the_digest_of_both() -> None:
     assert (mean.accuracy, mean.loss) == pytest.approx((0.6, 1.5))
     assert mean.network == mean_score([two, one]).network
     assert mean.network not in ("a", "b")
+
+
+def test_single_blocks_are_scored_from_norms_of_their_own(
+    deep_micro: None, data: DataSource, training: TrainingConfig
+) -> None:
+    space = SearchSpace.load("blocks").on(backbone=Backbone(name="resnet_micro", stem="small"), in_chans=1)
+    scorer = SharedScorer(train_shared(space, "batch", data, training, seed=0), data)
+    scores = {a.digest: scorer.score(a).loss for a in space.architectures() if a.stages[0].is_off}
+    assert len(scores) == 2 ** (1 + 3 + 2)
+    assert len(set(scores.values())) > len(scores) / 2
 
 
 def test_the_digest_knows_all_that_decides_the_weights(space: SearchSpace, training: TrainingConfig) -> None:

@@ -6,11 +6,11 @@ import pytest
 import timm
 import torch
 
-from nas.architecture import Architecture
+from nas.architecture import Architecture, Backbone, StageFusion
 from nas.export.onnx import OnnxModel, write_onnx
 from nas.export.timm_folder import load_folder, write_folder
 
-from .networks import EXPORTED, LABELS, PREPROCESSING, PROVENANCE, probes, random_networks
+from .networks import EXPORTED, LABELS, PREPROCESSING, PROVENANCE, probes, random_networks, trained_model
 
 NETWORKS = list(random_networks(12))
 
@@ -40,6 +40,29 @@ def test_onnx(architecture: Architecture, model: torch.nn.Module, tmp_path: Path
         torch.testing.assert_close(loaded(probes()[:size]), expected[:size], rtol=0, atol=1e-4)
     assert loaded.architecture == architecture.canonical()
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]  # weights inside
+
+
+def test_single_blocks(deep_micro: None, tmp_path: Path) -> None:
+    fusion = StageFusion(pattern="p4", attention="cbam", gamma_skip_init=0.05, learnable=True)
+    architecture = Architecture(
+        backbone=Backbone(name="resnet_micro", stem="small"),
+        num_classes=len(LABELS),
+        in_chans=1,
+        stages=(StageFusion(), fusion, fusion.model_copy(update={"blocks": (0, 2)}), StageFusion()),
+    )
+    model = trained_model(architecture)
+    for ending in ("yaml", "json"):
+        architecture.save(tmp_path / f"a.{ending}", PROVENANCE)
+        assert Architecture.load(tmp_path / f"a.{ending}").canonical() == architecture.canonical()
+    write_folder(tmp_path / "timm", model, architecture, **EXPORTED)
+    write_onnx(tmp_path / "a.onnx", model, architecture, **EXPORTED)
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    with torch.inference_mode():
+        expected = model(probes())
+        assert torch.equal(loaded(probes()), expected)
+    torch.testing.assert_close(OnnxModel(tmp_path / "a.onnx")(probes()), expected, rtol=0, atol=1e-4)
+    assert OnnxModel(tmp_path / "a.onnx").architecture == architecture.canonical()
+    assert "@0,2 |" in (tmp_path / "timm" / "README.md").read_text()
 
 
 def test_what_timm_is_told(tmp_path: Path) -> None:

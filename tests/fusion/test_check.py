@@ -51,6 +51,14 @@ def test_lines_about_absent_patterns_are_left_out():
     assert verdicts(check(arch({"pattern": "none"}))) == {"strength-zero": "pass", "trunk-scale": "pass"}
 
 
+def test_only_fused_blocks_are_asked():
+    stage = {"pattern": "p2", "attention": "se", "blocks": [1]}
+    lines = {line.name: line for line in check(arch(stage, "resnet26"))}
+    assert lines["p2-attention"].evidence.startswith("layer1.1 (of 2 blocks): ")
+    assert "projection" not in lines  # neither of the two changes shapes
+    assert failed(lines.values()) == set()
+
+
 def test_checking_leaves_model_and_generator_alone():
     model = build_model(arch({"pattern": "p2", "attention": "cbam"})).train()
     state, generator = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()

@@ -43,7 +43,7 @@ def test_a_candidate_that_starts_plain_computes_what_the_plain_network_did(plain
     assert torch.equal(model(x), plain(x))
 
 
-@pytest.mark.parametrize("stage", NEUTRAL[:1] + NEUTRAL[13:14])
+@pytest.mark.parametrize("stage", [*NEUTRAL[:1], *NEUTRAL[13:14], NEUTRAL[5] | {"blocks": [1]}])
 def test_bottlenecks_inherit_too(stage):
     plain = timm.create_model("resnet26", num_classes=4).eval()
     randomise(plain)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -95,6 +96,71 @@ def test_stages_without_fusion_are_made_of_stock_blocks():
     off = {"pattern": "p2", "attention": "cbam", "lambda_init": 0.0}
     model = timm.create_model("fusion_resnet18", fusion=[None, off, {"pattern": "none"}, SE_R16], device="meta")
     assert [type(getattr(model, f"layer{i}")[0]) is BasicBlock for i in (1, 2, 3, 4)] == [True] * 3 + [False]
+
+
+# Single blocks
+
+
+@pytest.mark.parametrize(("name", "block"), [("resnet18", BasicBlock), ("resnet26", Bottleneck)])
+def test_blocks_without_fusion_are_timms_stock_blocks(name, block):
+    fusion = [None, {**SE_R16, "blocks": [1]}, {**SE_R16, "blocks": [0]}, {**SE_R16, "blocks": [1, 0]}]
+    model = timm.create_model(f"fusion_{name}", fusion=fusion, device="meta")
+    stages = [list(getattr(model, f"layer{i}")) for i in (1, 2, 3, 4)]
+    assert [[type(b) is block for b in stage] for stage in stages] == [
+        [True, True],
+        [True, False],
+        [False, True],
+        [False, False],
+    ]
+    assert {key.split(".se.")[0] for key in model.fusion_keys()} == {"layer2.1", "layer3.0", "layer4.0", "layer4.1"}
+
+
+@pytest.mark.parametrize("stage", MIXED, ids=lambda stage: stage["pattern"])
+def test_a_block_computes_what_it_does_in_a_stage_of_its_kind(deep_micro, stage):
+    """Fused where chosen as in the network that is fused throughout, elsewhere as in timm's."""
+    blocks = [{1}, {0}, {0, 2}, {1}]
+    whole = timm.create_model(f"fusion_{MICRO}", fusion=[stage, None, stage, stage]).eval()
+    plain = timm.create_model(f"fusion_{MICRO}").eval()
+    mixed = timm.create_model(
+        f"fusion_{MICRO}",
+        fusion=[None if i == 1 else {**stage, "blocks": sorted(b)} for i, b in enumerate(blocks)],
+    ).eval()
+    randomise(whole)
+    state = whole.state_dict()
+    plain.load_state_dict({key: state[key] for key in plain.state_dict()})
+    mixed.load_state_dict({key: state[key] for key in mixed.state_dict()})
+    assert len(plain.state_dict()) < len(mixed.state_dict()) < len(state)
+    x = torch.randn(2, 3, 16, 16)
+    expected = plain.maxpool(plain.act1(plain.bn1(plain.conv1(x))))
+    for i, chosen in enumerate(blocks):
+        fused, stock = getattr(whole, f"layer{i + 1}"), getattr(plain, f"layer{i + 1}")
+        for number in range(len(stock)):
+            expected = (fused if number in chosen else stock)[number](expected)
+    assert torch.equal(mixed(x), plain.forward_head(expected))
+    assert not torch.equal(mixed(x), whole(x))
+
+
+def test_all_blocks_are_the_stage_bit_for_bit(deep_micro):
+    every = [{**stage, "blocks": list(range(n))} for stage, n in zip(MIXED, BACKBONES[MICRO].layers, strict=True)]
+    models_ = []
+    for fusion in (MIXED, every):
+        torch.manual_seed(0)
+        models_.append(timm.create_model(f"fusion_{MICRO}", fusion=fusion))
+    first, second = (model.state_dict() for model in models_)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(models_[0].eval()(x), models_[1].eval()(x))
+
+
+def test_single_blocks_take_plain_weights_and_come_back(plain_state, tmp_path):
+    arch = architecture({}, {**SE_R16, "blocks": [1]}, {**MIXED[1], "blocks": [0]}, {}, name="resnet18")
+    model = pretrained(plain_state, fusion=model_args(arch)["fusion"], num_classes=10).eval()
+    assert torch.equal(model.layer2[0].conv1.weight, plain_state["layer2.0.conv1.weight"])
+    save_for_hf(model, tmp_path, model_args=model_args(arch), safe_serialization=True)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    x = torch.randn(1, 3, 32, 32)
+    assert torch.equal(loaded(x), model(x))
 
 
 # Stems and norms
@@ -267,6 +333,10 @@ def test_weights_that_do_not_fit_are_refused(plain_state):
         ({"fusion": [None, None, {"pattern": "p9"}, None]}, r"fusion\.2: pattern: .*got 'p9'"),
         ({"fusion": [{"pattern": "p1"}, None, None, None]}, r"fusion\.0: pattern p1 needs attention"),
         ({"fusion": [{**SE_R16, "reduction": 0}, None, None, None]}, r"fusion\.0: reduction: .*got 0"),
+        (
+            {"fusion": [None, {**SE_R16, "blocks": [2]}, None, None]},
+            r"fusion\.1\.blocks: this stage of the backbone has the blocks 0 to 1, got 2",
+        ),
         ({"fusion": [None] * 3 + [{**SE_R16, "colour": 1}]}, r"fusion\.3: colour: unknown key"),
         ({"stem": "tiny"}, "stem: expected one of imagenet, small, got 'tiny'"),
         ({"norm": "layer"}, "norm: expected one of batch, group, got 'layer'"),
@@ -331,6 +401,7 @@ def stage_fields(draw):
         "gamma_residual_init": residual,
         "learnable": learnable,
         "gate_init": draw(st.sampled_from(["textbook", "open"])),
+        "blocks": draw(st.sampled_from([None, (0,), (1,), (0, 1), ()])),
     }
 
 
@@ -338,7 +409,7 @@ def stage_fields(draw):
 def stage_pairs(draw):
     """Two spellings of a stage that differ in few fields, so that equal networks are common."""
     first, other = draw(stage_fields()), draw(stage_fields())
-    names = draw(st.sets(st.sampled_from(["skip_attention", "reduction", "lambda_init", "gammas", "rest"])))
+    names = draw(st.sets(st.sampled_from(["skip_attention", "reduction", "lambda_init", "gammas", "blocks", "rest"])))
     second = dict(first)
     if "gammas" in names and (not first["learnable"] or other["gamma_residual_init"]):
         second |= {k: other[k] for k in ("gamma_skip_init", "gamma_residual_init")}
@@ -362,6 +433,7 @@ def behaviour(model, x):
     return [(n, tuple(p.shape)) for n, p in model.named_parameters()], model.eval()(x)
 
 
+@mock.patch.dict(BACKBONES, {MICRO: replace(BACKBONES[MICRO], layers=(2, 2, 2, 2))})
 @settings(max_examples=60, deadline=None)
 @given(pair=stage_pairs(), stage=st.integers(0, 3))
 def test_equal_digests_mean_equal_networks_and_only_they(pair, stage):

@@ -36,6 +36,22 @@ def test_what_does_nothing_is_not_drawn() -> None:
     assert third.pattern == "none"
 
 
+def test_blocks_that_carry_the_fusion() -> None:
+    fusion = StageFusion(pattern="p1", attention="se")
+    some = fusion.model_copy(update={"blocks": (0, 2)})
+    network = Architecture(
+        backbone=Backbone(name="resnet50"),
+        num_classes=2,
+        stages=(some, fusion, StageFusion(), fusion.model_copy(update={"blocks": ()})),
+    )
+    first, second, third, fourth = stage_drawings(network)
+    assert [d.fused_blocks for d in (first, second, third, fourth)] == [(0, 2), (0, 1, 2, 3), (), ()]
+    assert [d.mixes_blocks for d in (first, second, third, fourth)] == [True, False, False, False]
+    assert first.details[-1] == "only in layer1.0, layer1.2"
+    assert first.spoken.endswith("only in layer1.0, layer1.2")
+    assert "only in" not in second.spoken
+
+
 def test_width_and_depth_of_the_backbone() -> None:
     network = Architecture.plain(Backbone(name="resnet50"), num_classes=2)
     assert [(d.num_blocks, d.channels) for d in stage_drawings(network)] == [(3, 256), (4, 512), (6, 1024), (3, 2048)]

@@ -48,9 +48,9 @@ def test_a_path_starts_at_the_given_folder(tmp_path: Path, monkeypatch: pytest.M
     [
         (
             "fulll",
-            r"unknown search space 'fulll'; shipped: cautious, .*patterns; or the path of a \.yaml file",
+            r"unknown search space 'fulll'; shipped: blocks, cautious, .*patterns; or the path of a \.yaml file",
         ),
-        ("my/full.yaml", r"my/full\.yaml: no such search space; shipped: cautious"),
+        ("my/full.yaml", r"my/full\.yaml: no such search space; shipped: blocks, cautious"),
         ("", r"unknown search space ''; shipped: "),
     ],
 )

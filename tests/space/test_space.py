@@ -2,17 +2,19 @@
 
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nas.architecture import Architecture, Backbone, StageFusion
-from nas.backbones import STAGES
+from nas.backbones import BACKBONES as SHAPES
+from nas.backbones import STAGES, BackboneShape
 from nas.errors import UserError
 from nas.space import SearchSpace, landmarks, list_spaces
 from nas.space.vocabulary import FIELDS, StageChoices
@@ -23,17 +25,32 @@ BACKBONES = [
     Backbone(name="resnet50"),
     Backbone(name="resnet14t"),
 ]
+UNEVEN = "resnet_uneven"
+"""Three, one, two and four blocks; two of the stages receive another number of channels than they give."""
+DEEP = [UNEVEN, "resnet18"]
+LARGEST = 20_000
+"""Tuples of stages up to which a space with blocks is enumerated."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def uneven_backbone() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        shape = BackboneShape(block="basic", layers=(3, 1, 2, 4), planes=(16, 16, 64, 128), in_timm=False)
+        patch.setitem(SHAPES, UNEVEN, shape)
+        yield
 
 
 def space(**content: Any) -> SearchSpace:
     return SearchSpace.from_dict({"schema": 1, **content})
 
 
-def spelled(choices: dict[str, list[Any]], fixed: dict[str, Any]) -> Iterator[StageFusion]:
-    """Every spelling of a stage: the product of all options, `fixed` ones aside."""
+def spelled(choices: dict[str, list[Any]], fixed: dict[str, Any], num_blocks: int = 1) -> Iterator[StageFusion]:
+    """Every spelling of a stage: the product of all options, `fixed` ones aside, in every set of so many blocks."""
     lists = [[fixed[field]] if field in fixed else choices[field] for field in FIELDS]
     for values in itertools.product(*lists):
-        yield StageFusion(**dict(zip(FIELDS, values, strict=True)))
+        for flags in itertools.product([False, True], repeat=num_blocks):
+            blocks = [block for block, carries in enumerate(flags) if carries] if num_blocks > 1 else None
+            yield StageFusion(**dict(zip(FIELDS, values, strict=True)), blocks=blocks)
 
 
 def brute_force(content: dict[str, Any], backbone: Backbone) -> set[tuple[Any, ...]]:
@@ -41,15 +58,21 @@ def brute_force(content: dict[str, Any], backbone: Backbone) -> set[tuple[Any, .
     stages = [{**content["choices"], **content["stages"].get(n, {})} for n in range(1, STAGES + 1)]
     uniform = content["constraints"]["uniform"]
     limits = content["constraints"]["fused_stages"]
+    layers = backbone.shape.layers if content.get("granularity") == "block" else (1,) * STAGES
+    plain = str({"pattern": "none"})
     found = set()
     for values in itertools.product(*(content["choices"][field] for field in uniform)):
         fixed = dict(zip(uniform, values, strict=True))
         forms = [
-            {str(f.canonical(backbone.shape, i).to_dict()) for f in spelled(choices, fixed)}
+            {str(f.canonical(backbone.shape, i).to_dict()) for f in spelled(choices, fixed, layers[i])}
             for i, choices in enumerate(stages)
         ]
+        for choices, of_stage in zip(stages, forms, strict=True):
+            if "none" not in choices["pattern"] and not any(f.is_off for f in spelled(choices, fixed)):
+                of_stage.discard(plain)  # a fusion is in at least one block
+        if layers != (1,) * STAGES:
+            assume(math.prod(map(len, forms)) <= LARGEST)
         found |= set(itertools.product(*forms))
-    plain = str({"pattern": "none"})
     kept = {forms for forms in found if limits["min"] <= sum(f != plain for f in forms) <= limits["max"]}
     return set(itertools.product(content["norm"], kept))
 
@@ -76,8 +99,9 @@ ALWAYS_SHAREABLE = tuple(field for field in VARIED if field not in ("learnable",
 
 
 @st.composite
-def contents(draw: st.DrawFn) -> dict[str, Any]:
+def contents(draw: st.DrawFn, granularity: str = "stage") -> dict[str, Any]:
     """Small spaces: one or two options a field, patterns of their own for two stages."""
+    by_block = granularity == "block"
     choices: dict[str, list[Any]] = {
         "pattern": ["none", *draw(some(["p1", "p3", "p4"]))],
         "attention": ["se"],
@@ -98,7 +122,8 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
         "learnable": [False, True],
         "gate_init": ["textbook", "open"],
     }
-    varied = draw(st.lists(st.sampled_from(VARIED), min_size=2, max_size=4, unique=True))
+    num_varied = (0, 2) if by_block else (2, 4)
+    varied = draw(st.lists(st.sampled_from(VARIED), min_size=num_varied[0], max_size=num_varied[1], unique=True))
     choices.update({field: draw(some(options[field])) for field in varied})
     shareable = [field for field in VARIED if 0.0 not in choices["lambda_init"] or field in ALWAYS_SHAREABLE]
     uniform = draw(st.lists(st.sampled_from(shareable), max_size=3, unique=True))
@@ -106,6 +131,7 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
     unlimited = draw(st.booleans())
     return {
         "norm": draw(some(["batch", "group"])),
+        "granularity": granularity,
         "choices": choices,
         "stages": {
             1: {"pattern": [draw(st.sampled_from(["none", "p1", "p2"]))]},
@@ -123,6 +149,16 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=60, deadline=None)
 @given(content=contents(), backbone=st.sampled_from(BACKBONES))
 def test_it_holds_exactly_what_enumeration_finds(content: dict[str, Any], backbone: Backbone) -> None:
+    holds_exactly_what_enumeration_finds(content, backbone)
+
+
+@settings(max_examples=40, deadline=None)
+@given(content=contents("block"), backbone=st.sampled_from(DEEP))
+def test_with_blocks_it_holds_exactly_what_enumeration_finds(content: dict[str, Any], backbone: str) -> None:
+    holds_exactly_what_enumeration_finds(content, Backbone(name=backbone))
+
+
+def holds_exactly_what_enumeration_finds(content: dict[str, Any], backbone: Backbone) -> None:
     expected = brute_force(content, backbone)
     if not expected:
         with pytest.raises(UserError, match=r"fused_stages: expected"):
@@ -147,11 +183,21 @@ def test_it_holds_exactly_what_enumeration_finds(content: dict[str, Any], backbo
 @settings(max_examples=40, deadline=None)
 @given(content=contents(), backbone=st.sampled_from(BACKBONES), seed=st.integers(0, 2**32))
 def test_a_sample_is_drawn_from_fixed_questions(content: dict[str, Any], backbone: Backbone, seed: int) -> None:
+    is_drawn_from_fixed_questions(content, backbone, seed)
+
+
+@settings(max_examples=30, deadline=None)
+@given(content=contents("block"), backbone=st.sampled_from(DEEP), seed=st.integers(0, 2**32))
+def test_with_blocks_a_sample_is_drawn_from_fixed_questions(content: dict[str, Any], backbone: str, seed: int) -> None:
+    is_drawn_from_fixed_questions(content, Backbone(name=backbone), seed)
+
+
+def is_drawn_from_fixed_questions(content: dict[str, Any], backbone: Backbone, seed: int) -> None:
     expected = brute_force(content, backbone)
     if not expected:
         return
     tested = space(**content).on(backbone=backbone)
-    static = tested.choices()
+    static, joint = tested.choices(), tested.joint_choices()
     rng = np.random.default_rng(seed)
     for _ in range(5):
         seen: dict[str, Any] = {}
@@ -164,6 +210,7 @@ def test_a_sample_is_drawn_from_fixed_questions(content: dict[str, Any], backbon
             return seen[name]
 
         architecture = tested.decode(choose)
+        assert seen.keys() >= set(joint)
         assert spelling(architecture) in expected
         assert architecture in tested
         answers = tested.encode(architecture)
@@ -381,6 +428,86 @@ def test_too_many_networks_are_not_listed() -> None:
         full.architectures()
 
 
+def test_blocks_are_asked_in_fused_stages_until_one_is_certain() -> None:
+    tested = SearchSpace.load("blocks").on(backbone=Backbone(name=UNEVEN))
+    assert tested.size == 2 ** (3 + 1 + 2 + 4)
+    assert tested.joint_choices() == tuple(f"stage{n}.pattern" for n in (1, 2, 3, 4))
+
+    def asked(**wanted: Any) -> tuple[dict[str, Any], StageFusion]:
+        """What is asked about stage 1 where the other stages are plain, and what comes of it."""
+        answers: dict[str, Any] = {}
+
+        def choose(name: str, options: tuple[Any, ...]) -> Any:
+            stage, field = name.split(".", 1)
+            if stage != "stage1":
+                return "none"
+            answers[field] = wanted.get(field, options[0])
+            return answers[field]
+
+        return answers, tested.decode(choose).stages[0]
+
+    se = StageFusion(pattern="p1", attention="se")
+    assert asked() == ({"pattern": "none"}, StageFusion())
+    every = {"pattern": "p1", "block0": True, "block1": True, "block2": True}
+    assert asked(pattern="p1") == (every, se)
+    some = {**every, "block1": False}
+    assert asked(**some) == (some, se.model_copy(update={"blocks": (0, 2)}))
+    # No fusion in a fused stage would be pattern none a second time: the last block is not asked.
+    last = {"pattern": "p1", "block0": False, "block1": False}
+    assert asked(**last, block2=False) == (last, se.model_copy(update={"blocks": (2,)}))
+
+
+def test_blocks_of_stages_that_are_always_fused_are_asked_of_all() -> None:
+    tested = space(
+        granularity="block",
+        backbone={"name": UNEVEN},
+        choices={"pattern": ["p1"], "attention": ["se"]},
+        stages={4: {"pattern": ["none", "p1"]}},
+    )
+    assert tested.joint_choices() == ("stage4.pattern", "stage1.block0", "stage1.block1", "stage3.block0")
+    assert tested.size == 7 * 1 * 3 * 16
+
+
+def test_where_stages_have_one_block_granularity_changes_nothing() -> None:
+    blocks = SearchSpace.from_dict({"schema": 1, "extends": "patterns", "granularity": "block"})
+    stages = SearchSpace.load("patterns")
+    assert blocks.choices() == stages.choices()
+    assert {a.digest for a in blocks.architectures()} == {a.digest for a in stages.architectures()}
+    assert blocks.digest != stages.digest  # another backbone tells them apart
+    assert blocks.on(backbone=Backbone(name="resnet18")).size == (1 + 4 * 3) ** 4
+
+
+def test_a_network_of_single_blocks_is_not_in_a_space_of_stages() -> None:
+    blocks, stages = (
+        space(choices={"pattern": ["none", "p1"], "attention": ["se"]}, granularity=granularity).on(
+            backbone=Backbone(name="resnet18")
+        )
+        for granularity in ("block", "stage")
+    )
+    assert all(a in blocks for a in stages.architectures())
+    assert [a in stages for a in blocks.architectures()].count(True) == stages.size < blocks.size
+
+
+def test_deep_stages_are_counted_without_listing_their_blocks() -> None:
+    tested = SearchSpace.load("blocks").on(backbone=Backbone(name="resnet200"))
+    assert tested.size == 2 ** (3 + 24 + 36 + 3)
+    assert tested.sample(np.random.default_rng(0)) in tested
+
+
+def test_p3_in_single_blocks_has_the_reductions_of_their_widths() -> None:
+    """Stage 4 receives 64 channels in its first block and 128 in the others."""
+    tested = space(
+        backbone={"name": UNEVEN},
+        granularity="block",
+        choices={"pattern": ["p1", "p3"], "attention": ["se"], "reduction": [12, 15, 16, 22, 32]},
+        stages={n: {"pattern": ["none"]} for n in (1, 2, 3)},
+    )
+    assert {name: options for name, options in tested.choices().items() if "reduction" in name} == {
+        "stage4.reduction": (12, 15, 22, 32),  # widths 10, 8, 8, 5, 4
+        "stage4.reduction.p3.first": (12, 15),  # widths 5, 4, 4, 4, 4
+    }
+
+
 @pytest.mark.parametrize("name", list_spaces())
 def test_the_stored_content_gives_the_same_space(name: str) -> None:
     original = SearchSpace.load(name).on(backbone=Backbone(name="resnet18"), num_classes=3, in_chans=1)
@@ -540,11 +667,12 @@ GOOD = {"pattern": ["none", "p1", "p4"], "attention": ["se", "eca"]}
             {"choices": GOOD, "backbone": {"name": "vgg11"}},
             r"backbone\.name: unknown backbone 'vgg11'; known: .*resnet18",
         ),
+        ({"choices": GOOD, "granularity": "blocks"}, r"granularity: .*'stage' or 'block', got 'blocks'"),
         ({"choices": GOOD, "num_classes": 0}, r"num_classes: .*got 0"),
         ({"choices": GOOD, "choice": {}}, r"choice: unknown key; known: name, description, extends"),
         (
             {"choices": GOOD, "extends": "fulll"},
-            r"extends: unknown search space 'fulll'; shipped: cautious, .*full",
+            r"extends: unknown search space 'fulll'; shipped: blocks, cautious, .*full",
         ),
         (
             {"choices": GOOD, "extends": "no/such.yaml"},

@@ -116,6 +116,13 @@ def test_deep_blocks_are_named_as_timm_names_them():
     assert places == [(stage, block) for stage in (1, 2, 3, 4) for block in (0, 1)]
 
 
+def test_only_fused_blocks_have_masks_to_watch(deep_micro):
+    stages = (P1_SE.model_copy(update={"blocks": (1,)}), StageFusion(), P2_SE.model_copy(update={"blocks": (0, 2)}))
+    found = readings(build_model(micro_with(*stages)), torch.randn(2, 1, 8, 8))
+    assert {(r.stage, r.block) for r in found if r.gate_slope is not None} == {(1, 1), (3, 0), (3, 2)}
+    assert {(r.stage, r.block) for r in found if r.skip_factor is not None} == {(3, 0), (3, 2)}
+
+
 def test_watching_changes_no_result(micro, digits, brief):
     watched, alone = (train(micro, digits, brief, seed=3, guard=g) for g in (GuardConfig(), GuardConfig.off()))
     assert [replace(e, train_s=0, val_s=0) for e in watched.epochs] == [
