@@ -177,22 +177,25 @@ def test_a_calibration_keeps_its_first_results(url: str) -> None:
 
 
 NEW = {
-    2: ((tables.scores, tables.calibrations), "ALTER TABLE nas_studies DROP COLUMN candidates_of"),
-    3: ((tables.tests,), "ALTER TABLE nas_studies DROP COLUMN confirms"),
+    2: ((tables.scores, tables.calibrations), {"nas_studies": ["candidates_of"]}),
+    3: ((tables.tests,), {"nas_studies": ["confirms"]}),
+    4: ((tables.costs, tables.promotions), {"nas_epochs": ["val_top5", "val_macro_f1", "val_balanced_accuracy"]}),
 }
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_older_database_is_upgraded(stored: Study, version: int) -> None:
     """What its version did not have is taken away first."""
     storage = open_storage(stored.url)
     with storage.engine.begin() as connection:
         connection.execute(sa.delete(tables.studies).where(tables.studies.c.candidates_of.is_not(None)))
-        for since, (new_tables, statement) in NEW.items():
+        for since, (new_tables, new_columns) in NEW.items():
             if since > version:
                 for table in new_tables:
                     table.drop(connection)
-                connection.execute(sa.text(statement))
+                for table_name, names in new_columns.items():
+                    for name in names:
+                        connection.execute(sa.text(f"ALTER TABLE {table_name} DROP COLUMN {name}"))
         connection.execute(sa.update(tables.schema).values(version=version))
     close_storage(storage)
     study = open_study(stored.url, "s")

@@ -45,7 +45,7 @@ def test_a_newer_schema_is_refused(stored: Study, storage: RDBStorage) -> None:
     with storage.engine.begin() as connection:
         connection.execute(sa.update(tables.schema).values(version=99))
     for create in (False, True):
-        with pytest.raises(StorageError, match=r"database schema 99, this version reads 3"):
+        with pytest.raises(StorageError, match=rf"database schema 99, this version reads {tables.SCHEMA_VERSION}"):
             open_storage(stored.url, create=create)
 
 
