@@ -73,23 +73,23 @@ class Training:
     ) -> Measurement:
         """Train from scratch, or go on from what an attempt that was broken off has left."""
 
-        def before_batch() -> bool:
-            if self.turns:
-                self.turns.give_way()
-            return should_stop()
+        with self.turns.together() if self.turns else nullcontext(_nobody_waits) as give_way:
 
-        run = partial(
-            train,
-            architecture,
-            self.data,
-            self.training,
-            seed=self.config.seed,
-            guard=self.config.guard,
-            on_epoch=on_epoch,
-            should_stop=before_batch,
-            checkpoint=checkpoint,
-        )
-        with self.turns.together() if self.turns else nullcontext():
+            def before_batch() -> bool:
+                give_way()
+                return should_stop()
+
+            run = partial(
+                train,
+                architecture,
+                self.data,
+                self.training,
+                seed=self.config.seed,
+                guard=self.config.guard,
+                on_epoch=on_epoch,
+                should_stop=before_batch,
+                checkpoint=checkpoint,
+            )
             return self._robust(run, checkpoint)
 
     def _robust(self, run: Callable[[], Measurement], checkpoint: Path) -> Measurement:
@@ -102,6 +102,10 @@ class Training:
             if not self.shared:
                 raise
             raise OutOfMemory(f"{self.device}: out of memory, which other workers use too") from error
+
+
+def _nobody_waits() -> None:
+    """Where nothing is timed."""
 
 
 def known_cost(

@@ -8,9 +8,11 @@ locks of a process that dies.
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -20,44 +22,44 @@ class Turns:
 
     def __init__(self, device: str) -> None:
         self._device = torch.device(device)
-        folder = Path(tempfile.gettempdir()) / f"fusion-nas-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        name = "cpu" if self._device.type == "cpu" else f"{self._device.type}-{self._device.index or 0}"
-        self._gate, self._busy = ((folder / f"{name}.{part}").open("w") for part in ("gate", "busy"))
+        self._folder = Path(tempfile.gettempdir()) / f"fusion-nas-{os.getuid()}"
+        self._folder.mkdir(mode=0o700, exist_ok=True)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """A block that uses the device among others; it calls `give_way` often."""
-        self._enter()
-        try:
-            yield
-        finally:
-            fcntl.flock(self._busy, fcntl.LOCK_UN)
+    def together(self) -> Iterator[Callable[[], None]]:
+        """A block that uses the device among others, and often calls what it is given: that lets others be alone."""
+        with self._locks() as (gate, busy):
+            _enter(gate, busy)
+            yield partial(self._give_way, gate, busy)
 
-    def give_way(self) -> None:
-        """Inside `together`: let one that wants to be alone have its turn."""
+    def _give_way(self, gate: IO[str], busy: IO[str]) -> None:
         try:
-            fcntl.flock(self._gate, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(gate, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
-            fcntl.flock(self._busy, fcntl.LOCK_UN)
-            self._enter()
+            fcntl.flock(busy, fcntl.LOCK_UN)
+            _enter(gate, busy)
         else:
-            fcntl.flock(self._gate, fcntl.LOCK_UN)
-
-    def _enter(self) -> None:
-        fcntl.flock(self._gate, fcntl.LOCK_SH)
-        fcntl.flock(self._busy, fcntl.LOCK_SH)
-        fcntl.flock(self._gate, fcntl.LOCK_UN)
+            fcntl.flock(gate, fcntl.LOCK_UN)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """A block during which nobody that takes turns uses the device."""
-        fcntl.flock(self._gate, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(self._busy, fcntl.LOCK_EX)
+        with self._locks() as (gate, busy):
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            fcntl.flock(busy, fcntl.LOCK_EX)
             yield
-        finally:
-            fcntl.flock(self._busy, fcntl.LOCK_UN)
-            fcntl.flock(self._gate, fcntl.LOCK_UN)
+
+    @contextmanager
+    def _locks(self) -> Iterator[tuple[IO[str], IO[str]]]:
+        """The two files; closing them unlocks them."""
+        name = "cpu" if self._device.type == "cpu" else f"{self._device.type}-{self._device.index or 0}"
+        with (self._folder / f"{name}.gate").open("w") as gate, (self._folder / f"{name}.busy").open("w") as busy:
+            yield gate, busy
+
+
+def _enter(gate: IO[str], busy: IO[str]) -> None:
+    fcntl.flock(gate, fcntl.LOCK_SH)
+    fcntl.flock(busy, fcntl.LOCK_SH)
+    fcntl.flock(gate, fcntl.LOCK_UN)

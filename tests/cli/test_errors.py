@@ -119,7 +119,7 @@ def test_names_that_do_not_exist(nas: Nas, tmp_path: Path, stored: str) -> None:
     export = ("export", "s", "--storage", stored, "-o", tmp_path / "x.yaml")
     assert "trials: 0 to 5" in refused(nas, *export, "--trial", "77")
     assert "no complete trial yet" in refused(nas, *export)
-    assert "expected best, confirmed or the number" in refused(nas, *export, "--trial", "first")
+    assert "expected best, confirmed, front or the number" in refused(nas, *export, "--trial", "first")
     assert "no architecture yet: it is waiting" in refused(nas, *export, "--trial", "0")
     assert not (tmp_path / "x.yaml").exists()
 

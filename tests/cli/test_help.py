@@ -31,7 +31,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
         (["spaces"], "patterns"),
         (["landmarks"], "se-everywhere"),
         (["datasets"], "cluttered-digits"),
-        (["search", "quickstart", "--dry-run"], "architectures"),
     ],
 )
 def test_without_torch(command: list[str], said: str, url: str) -> None:

@@ -1,9 +1,10 @@
 import pytest
 import timm
 import torch
+from torch import nn
 
 from nas.architecture import Architecture, Backbone
-from nas.fusion.cost import compare_cost, count_macs, count_params
+from nas.fusion.cost import compare_cost, count_macs, count_params, count_training_bytes
 from nas.fusion.models import build_model
 
 FUSION = [
@@ -99,3 +100,28 @@ def test_resnet18_by_the_arithmetic_of_its_paper():
     model = timm.create_model("fusion_resnet18", device="meta")
     assert count_macs(model, (3, 224, 224)) == by_hand
     assert count_params(model) == 11_689_512
+
+
+def test_memory_of_a_training_step_by_hand():
+    """Kept: the images, and the ReLU's output, which it shares with the convolution behind it."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(8, 4, 1, bias=False))
+    weights = 3 * 8 * 9 + 8 * 4
+    kept = 5 * 3 * 6 * 6 + 5 * 8 * 6 * 6
+    assert count_training_bytes(model, (3, 6, 6), 5) == 4 * (3 * weights + kept)
+
+
+def test_memory_grows_with_the_batch_and_with_fusion():
+    backbone = Backbone(name="resnet_micro", stem="small")
+    stage = {"pattern": "p2", "attention": "cbam"}
+    plain = Architecture.plain(backbone, num_classes=4, in_chans=1)
+    fused = Architecture(backbone=backbone, num_classes=4, in_chans=1, stages=[stage] * 4)
+
+    def megabytes(batch):
+        costs = compare_cost(fused, repeats=0, train_batch=batch)
+        assert costs.fused.latency_ms is None
+        return costs.plain.peak_memory_mb, costs.fused.peak_memory_mb
+
+    small, large = megabytes(8), megabytes(16)
+    assert small[0] < small[1]
+    assert small[0] < large[0] < 2 * small[0]
+    assert compare_cost(plain, repeats=0).plain.peak_memory_mb is None

@@ -93,3 +93,23 @@ def test_a_damaged_file_is_named(micro, digits, config, tmp_path, damage):
 def test_writing_leaves_no_other_file(micro, digits, config, tmp_path):
     train(micro, digits, config, seed=5, checkpoint=tmp_path / "c")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["c"]
+
+
+def test_a_run_that_was_stopped_can_go_on_as_if_it_had_not_been(micro, digits, config, tmp_path):
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    expected = train(micro, digits, config, seed=5, checkpoint=whole)
+    stopped = train(micro, digits, config, seed=5, checkpoint=parted, on_epoch=lambda _: "asha")
+    assert (stopped.outcome, stopped.reason, len(stopped.epochs)) == (Outcome.STOPPED, "asha", 1)
+    seen = []
+    resumed = train(micro, digits, config, seed=5, checkpoint=parted, on_epoch=seen.append)
+    assert (resumed.outcome, scores(resumed)) == (Outcome.COMPLETE, scores(expected))
+    assert [epoch.epoch for epoch in seen] == [0, 1, 2], "the epoch of the stop is judged again"
+    first, second = weights(whole), weights(parted)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_that_is_still_to_stop_trains_nothing(micro, digits, config, tmp_path):
+    path = tmp_path / "c"
+    stopped = train(micro, digits, config, seed=5, checkpoint=path, on_epoch=lambda _: "asha")
+    again = train(micro, digits, config, seed=5, checkpoint=path, on_epoch=lambda _: "asha", should_stop=lambda: True)
+    assert (again.outcome, again.reason, scores(again)) == (Outcome.STOPPED, "asha", scores(stopped))

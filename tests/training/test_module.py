@@ -2,15 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import f1_score, recall_score, top_k_accuracy_score
 from torch import nn
 
 from nas.architecture import Architecture, Backbone, StageFusion
 from nas.fusion.models import build_model
 from nas.training.config import TrainingConfig
-from nas.training.module import learning_rate, parameter_groups
+from nas.training.module import CandidateModule, learning_rate, parameter_groups
 
 
 def test_norms_biases_lambda_and_gamma_do_not_decay():
@@ -98,3 +100,26 @@ def test_a_run_equals_a_plain_loop_in_pytorch(digits, micro):
         assert record.val_loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-3)
         assert record.val_accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item(), abs=1e-9)
         assert record.learning_rate == optimizer.param_groups[0]["lr"]
+
+
+def test_validation_against_scikit_learn():
+    """Unbalanced labels, one class that never occurs and one that is never predicted, in batches of several sizes."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 7, (90,), generator=generator) ** 2 // 6
+    logits = torch.randn(90, 8, generator=generator) + 2 * F.one_hot(labels, 8)
+    logits[:, 4] -= 100
+    module = CandidateModule(nn.Identity(), TrainingConfig(channels_last=False), steps_per_epoch=1)
+    module.on_validation_epoch_start()
+    for i, part in enumerate(torch.arange(90).split(40)):
+        module.validation_step((logits[part], labels[part]), i)
+    predicted = logits.argmax(1)
+    assert {4, 7} - set(predicted.tolist()) == {4}
+    assert module.validation_result() == pytest.approx(
+        {
+            "val_loss": F.cross_entropy(logits, labels).item(),
+            "val_accuracy": (predicted == labels).double().mean().item(),
+            "val_top5": top_k_accuracy_score(labels, logits, k=5, labels=np.arange(8)),
+            "val_macro_f1": f1_score(labels, predicted, average="macro"),
+            "val_balanced_accuracy": recall_score(labels, predicted, labels=np.unique(labels), average="macro"),
+        }
+    )
