@@ -106,7 +106,7 @@ class Table:
     @property
     def num_epochs(self) -> int:
         """Epochs of every run."""
-        return self.correct.shape[2]
+        return int(self.correct.shape[2])
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -116,7 +116,7 @@ class Table:
     @cached_property
     def made(self) -> NDArray[np.bool_]:
         """(A, S): which runs there are."""
-        return self.correct[:, :, 0] != MISSING
+        return np.asarray(self.correct[:, :, 0] != MISSING)
 
     @cached_property
     def accuracy(self) -> Values:
@@ -176,14 +176,14 @@ class Table:
             meta = json.loads(str(arrays["meta"]))
             digests, patterns = [str(d) for d in arrays["digests"]], arrays["patterns"]
             values = {name: arrays[name] for name in _ARRAYS}
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{source}: not a table of FusionBench: {error}") from None
         if meta.get("schema") != SCHEMA:
             raise UserError(f"{source}: schema: expected {SCHEMA}, got {meta.get('schema')!r}")
         if {key: meta.get(key) for key in recipe()} != recipe():
             raise UserError(f"{source}: was made by another recipe than this version's; make it again")
         by_patterns = {tuple(s.pattern for s in a.stages): a for a in bench_space().architectures()}
-        architectures = tuple(by_patterns.get(tuple(map(str, row))) for row in patterns)
+        architectures = tuple(by_patterns.get(tuple(row)) for row in patterns.tolist())
         found = tuple(a for a in architectures if a is not None)
         if [a.digest for a in found] != digests:
             raise UserError(f"{source}: a digest does not belong to its architecture; the file was changed")
