@@ -16,11 +16,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import nas
 from nas.architecture import Architecture
@@ -36,6 +37,16 @@ from nas.training.signals import SIGNALS
 PATH = Path(__file__).parents[1] / "nas" / "bench" / FILE
 WATCH = GuardConfig(verdicts={signal.name: "warn" for signal in SIGNALS})
 """Every signal is written down and none ends a run: the truth is what a training gives when nobody stops it."""
+
+
+class HasDo(Protocol):
+    """Some work."""
+
+    def do(self) -> Any:
+        """Do it, here or in a worker process."""
+
+
+Doable = TypeVar("Doable", bound=HasDo)
 
 
 @dataclass(frozen=True)
@@ -103,17 +114,17 @@ def enter(table: Table, run: Run, found: Measurement, cost_s: float, maker: int)
         table.spoke[(*at, names.index(event.signal))] |= 1 << (event.stage or 0)
 
 
-def done_runs(runs: list[Run], workers: int) -> Iterator[tuple[Run, Measurement, float]]:
-    """Each run with its result, in the order in which they end."""
+def done_runs(runs: Sequence[Doable], workers: int) -> Generator[tuple[Doable, Any], None, None]:
+    """Each run with what its ``do`` gives, in the order in which they end; no worker outlives an interruption."""
     if workers == 1:
-        yield from ((run, *run.do()) for run in runs)
+        yield from ((run, run.do()) for run in runs)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker) as pool:
         try:
             futures = {pool.submit(run.do): run for run in runs}
             for future in as_completed(futures):
-                yield futures[future], *future.result()
+                yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -136,6 +147,7 @@ def main() -> None:
     parser.add_argument("--path", type=Path, default=PATH, help="another file than the one that ships")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     table, maker = opened(arguments.path)
     print(state(table), file=sys.stderr)
     if arguments.state:
@@ -143,12 +155,13 @@ def main() -> None:
     rows = list(enumerate(table.architectures))[: arguments.architectures]
     runs = [Run(r, c, a) for r, a in rows for c in range(len(SEEDS)) if not table.made[r, c]]
     last_told = time.monotonic()
-    for run, found, cost_s in done_runs(runs, arguments.workers):
-        enter(table, run, found, cost_s, maker)
-        write_atomically(arguments.path, table.to_bytes())
-        if time.monotonic() - last_told > 60:
-            last_told = time.monotonic()
-            print(state(replace(table)), file=sys.stderr, flush=True)
+    with closing(done_runs(runs, arguments.workers)) as ended:
+        for run, (found, cost_s) in ended:
+            enter(table, run, found, cost_s, maker)
+            write_atomically(arguments.path, table.to_bytes())
+            if time.monotonic() - last_told > 60:
+                last_told = time.monotonic()
+                print(state(replace(table)), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

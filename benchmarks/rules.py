@@ -4,19 +4,19 @@
     python -m benchmarks.rules --workers 2
 
 Results are kept run by run in benchmarks/results/rules.jsonl; the same command goes on after any interruption.
-Eight random architectures of a kind are trained with three seeds in every variant. A difference is that of two
+Six random architectures of a kind are trained with two seeds in every variant. A difference is that of two
 variants of one architecture, averaged over the seeds; its interval is over architectures.
 """
 
 import argparse
 import hashlib
 import json
-import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.fusion_bench import WATCH
+from benchmarks.fusion_bench import WATCH, done_runs
 from nas.architecture import Architecture, PatternName, StageFusion
 from nas.bench.table import DATA, TRAINING, bench_space
 from nas.estimate.store import FileStore
@@ -37,8 +37,8 @@ from nas.training.data import open_data
 from nas.training.data.source import DataSource
 
 RESULTS = Path(__file__).parent / "results" / "rules.jsonl"
-ARCHITECTURES = 8
-SEEDS = (10, 11, 12)
+ARCHITECTURES = 6
+SEEDS = (10, 11)
 """None of the table's."""
 STRESS = 50
 """Learning rate of the stressed variants over that of the table."""
@@ -188,10 +188,9 @@ def do_missing(store: FileStore, workers: int) -> None:
     done, runs = store.results(recipe()), list(every_run())
     missing = [run for run in runs if run.key not in done]
     told = time.monotonic()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(run.do): run for run in missing}
-        for count, future in enumerate(as_completed(futures), start=len(runs) - len(missing) + 1):
-            store.add(recipe(), futures[future].key, future.result())
+    with closing(done_runs(missing, workers)) as ended:
+        for count, (run, result) in enumerate(ended, start=len(runs) - len(missing) + 1):
+            store.add(recipe(), run.key, result)
             if time.monotonic() - told > 60:
                 told = time.monotonic()
                 print(f"{count}/{len(runs)} runs", file=sys.stderr, flush=True)
@@ -246,6 +245,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     do_missing(FileStore(RESULTS), arguments.workers)
 
 
