@@ -13,6 +13,7 @@ import typer
 
 from nas.cli import (
     backup,
+    bench,
     calibrate,
     catalogue,
     check,
@@ -60,6 +61,7 @@ app.command("check")(check.check)
 app.command("cost")(cost.cost)
 app.command("recover")(recover.recover)
 app.command("backup")(backup.backup)
+app.command("bench")(bench.bench)
 app.command("spaces")(catalogue.spaces)
 app.command("landmarks")(catalogue.landmarks)
 app.command("datasets")(catalogue.datasets)

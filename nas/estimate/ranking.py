@@ -1,4 +1,4 @@
-"""How well a score ranks architectures, and whether there is anything to rank. Plain numpy.
+"""How well a score ranks architectures, and whether there is anything to rank. Plain numpy and scipy.
 
 Shapes: A architectures, S seeds of full training, R resamples. ``truth`` is (A, S): final validation accuracies.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 Values = NDArray[np.float64]
 
@@ -24,9 +25,7 @@ TRUSTED = 0.95
 
 def ranks(values: Values) -> Values:
     """Ranks from 1 along the last axis of (..., A); equal values share their mean rank."""
-    below = (values[..., None, :] < values[..., :, None]).sum(-1)
-    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
-    return np.asarray(below + (equal + 1) / 2, np.float64)
+    return np.asarray(rankdata(values, axis=-1), np.float64)
 
 
 def spearman(a: Values, b: Values) -> Values:

@@ -29,7 +29,7 @@ library_name: timm
 Measured on {num_val} validation images after {epochs} epochs with one seed. The intervals tell how far chance in the
 choice of those images goes, not the spread over seeds; and the best of many trials looks better than it is. These
 images chose the network, so that none of this is a test score.
-
+{tested}
 ## Load
 
 ```python
@@ -47,6 +47,21 @@ pixels / 255, with the pixels as the data source stores them.
 | | |
 |---|---|
 {facts}
+"""
+
+_TESTED = """
+## Test
+
+`nas confirm` trained this network and the plain one again with {num_seeds} seeds that no search had used, and tested
+them once on {num_test} images that no search had seen.
+
+| | this network | the plain network |
+|---|---|---|
+| mean test accuracy | {score} | {plain} |
+| 95 % interval over seeds | {interval} | {plain_interval} |
+
+{difference} The weights in this folder are of the first of these seeds, which was not chosen by what it gave: their
+test accuracy is {weights}.
 """
 
 
@@ -79,6 +94,28 @@ def model_card(architecture: Architecture, provenance: Mapping[str, Any], prepro
         num_val=provenance["num_val"],
         epochs=provenance["epochs"],
         facts=_rows(facts.items()),
+        tested=_tested(provenance["test"]) if "test" in provenance else "",
+    )
+
+
+def _tested(test: Mapping[str, Any]) -> str:
+    above = test["above_plain"]
+    difference = "The difference was not measured."
+    if above is not None:
+        low, high = above["interval"]
+        difference = (
+            f"This network has {above['value']:+.4f} above the plain one, paired by seed, with a simultaneous 95 % "
+            f"interval from {low:+.4f} to {high:+.4f} (p = {above['p_adjusted']:.2g} after correction)."
+        )
+    return _TESTED.format(
+        num_seeds=len(test["seeds"]),
+        num_test=test["num_test"],
+        score=_accuracy(test["accuracy"]),
+        plain=_accuracy(test["accuracy_of_plain"]),
+        interval=_interval(test["interval"]),
+        plain_interval=_interval(test["interval_of_plain"]),
+        difference=difference,
+        weights=_accuracy(test["accuracy_of_these_weights"]),
     )
 
 

@@ -103,6 +103,32 @@ def provenance_of(study: Study, record: TrialRecord) -> dict[str, Any]:
         "data": study.config["data"]["source"],
         "data_fingerprint": study.data["fingerprint"],
         "packages": study.provenance["packages"],
+        **_tested(study, record),
+    }
+
+
+def _tested(study: Study, record: TrialRecord) -> dict[str, Any]:
+    """What the confirmation that trained these weights measured on images that chose nothing; else nothing."""
+    found = judged(study) if study.confirms is not None else None
+    row = next((row for row in found.rows if row.network.digest == record.digest), None) if found else None
+    if found is None or row is None:
+        return {}
+    above = row.above_plain
+    return {
+        "test": {
+            "accuracy": row.test.value,
+            "interval": [row.test.low, row.test.high],
+            "accuracy_of_plain": found.plain.test.value,
+            "interval_of_plain": [found.plain.test.low, found.plain.test.high],
+            "above_plain": {"value": above.value, "interval": [above.low, above.high], "p_adjusted": above.p_adjusted}
+            if above
+            else None,
+            "accuracy_of_these_weights": float(row.network.scores[found.seeds.index(record.seed)])
+            if record.seed in found.seeds
+            else None,
+            "seeds": list(found.seeds),
+            "num_test": found.num_test,
+        }
     }
 
 

@@ -4,7 +4,7 @@ Optuna's own NSGA-II crosses parameters that all parents share and draws every c
 child takes each answer from a parent that has it, so that all choices of a conditional space are inherited.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -24,8 +24,8 @@ CROSSOVER = 0.9
 STOPPED_ATTR = "stopped"
 """Attribute of an Optuna trial that a rung has stopped: its epochs and its values there."""
 
-Breed = Callable[[SearchSpace, Study, np.random.Generator], Answers]
-"""Some answers of a child; the space asks for the rest."""
+Breed = Callable[[SearchSpace, Sequence[FrozenTrial], np.random.Generator], Answers]
+"""Some answers of a child of trials that are `ranked`; the space asks for the rest."""
 
 
 def ranked(study: Study) -> list[FrozenTrial]:
@@ -59,9 +59,8 @@ def _reached(trial: FrozenTrial) -> tuple[float, list[float]] | None:
     return None
 
 
-def regularised(space: SearchSpace, study: Study, rng: np.random.Generator) -> Answers:
+def regularised(space: SearchSpace, best: Sequence[FrozenTrial], rng: np.random.Generator) -> Answers:
     """The best of a few of the youngest trials, with one answer changed (E. Real et al., 2019, ageing evolution)."""
-    best = ranked(study)
     youngest = sorted(range(len(best)), key=lambda i: best[i].number)[-POPULATION:]
     if len(youngest) < min(POPULATION, TOURNAMENT):
         return {}
@@ -69,9 +68,9 @@ def regularised(space: SearchSpace, study: Study, rng: np.random.Generator) -> A
     return _changed(space, parent, [str(rng.choice(list(parent)))], rng)
 
 
-def nsga2(space: SearchSpace, study: Study, rng: np.random.Generator) -> Answers:
+def nsga2(space: SearchSpace, best: Sequence[FrozenTrial], rng: np.random.Generator) -> Answers:
     """A child of two of the best trials, each the better of two at random (K. Deb et al., 2002, steady state)."""
-    best = ranked(study)[:POPULATION]
+    best = best[:POPULATION]
     if len(best) < POPULATION // 2:
         return {}
     first, second = (best[min(rng.integers(len(best), size=2))].params for _ in range(2))

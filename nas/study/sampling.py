@@ -15,7 +15,7 @@ from nas.architecture import Architecture
 from nas.errors import NasError, UserError
 from nas.space.space import MAX_LISTED, SearchSpace
 from nas.space.vocabulary import Option
-from nas.study.evolution import BREEDS, decoded
+from nas.study.evolution import BREEDS, decoded, ranked
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -125,10 +125,12 @@ class FusionSampler(BaseSampler):
         """What the sampler would like to see, one after the other."""
         if self._name == "grid":
             return self._from_grid(trial)
-        draw = self._child if self._name in BREEDS else self._draw
-        rng = np.random.default_rng([self._seed, trial.number, 1])
+        if self._name in BREEDS:
+            best = ranked(study)
+            rng = np.random.default_rng([self._seed, trial.number, 1])
+            return (self._child(best, rng) for _ in range(SAMPLER_DRAWS))
         draws = GP_DRAWS if self._name == "gp" else SAMPLER_DRAWS
-        return (draw(study, trial, rng) for _ in range(draws))
+        return (self._draw(study, trial) for _ in range(draws))
 
     def _from_grid(self, trial: FrozenTrial) -> Iterator[Architecture]:
         """Every architecture once in an order of the study's seed; each trial begins at its own place."""
@@ -138,10 +140,10 @@ class FusionSampler(BaseSampler):
         start = trial.number % len(self._grid)
         return itertools.chain(self._grid[start:], self._grid[:start])
 
-    def _child(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> Architecture:
-        return decoded(self._space, BREEDS[self._name](self._space, study, rng), rng)
+    def _child(self, best: Sequence[FrozenTrial], rng: np.random.Generator) -> Architecture:
+        return decoded(self._space, BREEDS[self._name](self._space, best, rng), rng)
 
-    def _draw(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> Architecture:
+    def _draw(self, study: Study, trial: FrozenTrial) -> Architecture:
         """What every candidate is asked is drawn jointly, the rest one after the other.
 
         Optuna's own joint space would shrink to nothing at the first landmark that lies outside the space.

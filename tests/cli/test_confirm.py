@@ -112,6 +112,9 @@ def test_what_is_exported_has_the_accuracy_that_was_tested(
     )
     assert code == 0, err
     assert "logits differ by at most 0, " in out
+    card = (tmp_path / "best" / "README.md").read_text()
+    assert f"| mean test accuracy | {found.winner.test.value:.4f} | {found.plain.test.value:.4f} |" in card
+    assert f"test accuracy is {found.winner.network.scores[0]:.4f}" in card
     model = timm.create_model(f"local-dir:{tmp_path / 'best'}", pretrained=True).eval()
     config = StudyConfig.parse(confirmed.config, "").data
     parts = digits_of(DataConfig.model_validate(config.model_dump()))

@@ -86,3 +86,32 @@ def test_what_timm_is_told(tmp_path: Path) -> None:
     ):
         assert said in card
     assert "absent" not in card
+
+
+def test_the_card_of_a_confirmed_network_gives_its_test_figures(tmp_path: Path) -> None:
+    architecture, model = NETWORKS[0]
+    test = {
+        "accuracy": 0.7111,
+        "interval": [0.6912, 0.7313],
+        "accuracy_of_plain": 0.6514,
+        "interval_of_plain": [0.6415, 0.6616],
+        "above_plain": {"value": 0.0597, "interval": [0.0418, 0.0719], "p_adjusted": 0.0021},
+        "accuracy_of_these_weights": 0.7222,
+        "seeds": [1000, 1001, 1002, 1003, 1004],
+        "num_test": 363,
+    }
+    write_folder(tmp_path / "a", model, architecture, **EXPORTED | {"provenance": PROVENANCE | {"test": test}})
+    card = (tmp_path / "a" / "README.md").read_text()
+    for said in (
+        "with 5 seeds",
+        "on 363 images",
+        "| 0.7111 | 0.6514 |",
+        "| 0.6912 to 0.7313 | 0.6415 to 0.6616 |",
+        "+0.0597 above the plain one",
+        "from +0.0418 to +0.0719 (p = 0.0021",
+        "test accuracy is 0.7222",
+    ):
+        assert said in card, said
+    without = tmp_path / "b"
+    write_folder(without, model, architecture, **EXPORTED)
+    assert "## Test" not in (without / "README.md").read_text()

@@ -97,6 +97,21 @@ def test_results_come_back_as_records(ask: Ask, ledger: Ledger, stored: Study, s
     assert ledger.measured(plain.digest, 1, 5) is None
 
 
+def test_answers_on_test_images_come_back_bit_by_bit(
+    ask: Ask, ledger: Ledger, stored: Study, space: SearchSpace
+) -> None:
+    correct = tuple(number % 3 == 0 for number in range(21))  # no whole number of bytes
+    for network, answers in (("plain", correct), ("se-everywhere", ())):
+        trial = ask()
+        architecture = plain_of(space, network)
+        assert ledger.lease(trial._trial_id)
+        ledger.own(trial._trial_id, architecture)
+        ledger.finish(trial._trial_id, architecture.digest, result(test_correct=answers))
+    found = stored.test_results()
+    assert found.keys() == {plain_of(space).digest}
+    assert tuple(found[plain_of(space).digest]) == correct
+
+
 def test_an_epoch_that_is_run_again_is_stored_once(ask: Ask, ledger: Ledger, stored: Study, space: SearchSpace) -> None:
     trial = ask()
     ledger.lease(trial._trial_id)
