@@ -1,0 +1,284 @@
+"""Several objectives with and without rungs, on a space of which every network is known: the table of docs/objectives.md.
+
+    python benchmarks/objectives.py               # every method with every seed, then the page
+    python benchmarks/objectives.py --seeds 2     # fewer
+    python benchmarks/objectives.py --report      # the page from what is stored
+
+The space is FusionBench: each trial looks its epochs up in the table instead of training. Everything else is the
+product: workers, database, sampler, rungs, promotions. Accuracy counts up and MACs count down. Seed k of a search
+takes the trainings of seed k modulo 3. Beside it stand Optuna's own samplers as a short script uses them: without
+stopping, and without knowing that a network was trained before.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+import optuna
+
+from nas.architecture import Architecture
+from nas.bench.table import Table, bench_space, load_table
+from nas.documents import write_atomically
+from nas.fusion.cost import CostComparison
+from nas.measurement import Cost, EpochRecord, Measurement, Outcome
+from nas.space.space import SearchSpace
+from nas.study.config import StudyConfig
+from nas.study.front import hypervolume
+from nas.study.launch import create_study
+from nas.study.objective import OnEpoch
+from nas.study.records import Study
+from nas.study.sampling import suggest
+from nas.study.worker import StopFlag, Worker
+from nas.training.data.summary import DataSummary
+
+ROOT = Path(__file__).resolve().parents[1]
+RAW = ROOT / "benchmarks" / "results" / "objectives.json"
+PAGE = ROOT / "docs" / "objectives.md"
+BEGIN, END = "<!-- measured: written by benchmarks/objectives.py -->", "<!-- end of measured -->"
+
+GOALS = {"val_accuracy": "maximize", "macs": "minimize"}
+TRIALS = 200
+OURS = {
+    "tpe with rungs": ("tpe", "asha"),
+    "tpe without stopping": ("tpe", "none"),
+    "nsga2 with rungs": ("nsga2", "asha"),
+    "evolution with rungs": ("evolution", "asha"),
+    "random with rungs": ("random", "asha"),
+}
+PEERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "Optuna's TPE without stopping": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "Optuna's NSGA-II without stopping": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What one search found, and for how many epochs."""
+
+    method: str
+    seed: int
+    hypervolume: float
+    """Share of the true front's."""
+    epochs: int
+    trained: int
+    """Networks on which at least one epoch was spent."""
+    twice: int
+    """Trainings of a network that had been trained before."""
+    overhead_ms: float | None
+    """Median time of a trial without its training; None of Optuna in memory."""
+
+
+class Known:
+    """The table as a worker's measure; a checkpoint is the number of epochs that were run."""
+
+    device = "cpu"
+
+    def __init__(self, table: Table, seed: int) -> None:
+        self.table, self.column = table, seed % len(table.seeds)
+        self.done: dict[str, int] = {}
+
+    def values(self, digest: str) -> tuple[float, float]:
+        """Accuracy after the last epoch, and MACs."""
+        row = self.table.rows[digest]
+        return float(self.table.accuracy[row, self.column, -1]), float(self.table.macs[row])
+
+    def cost(self, architecture: Architecture) -> CostComparison:
+        """Counted."""
+        row = self.table.rows[architecture.digest]
+        fused = Cost(num_params=int(self.table.num_params[row]), macs=int(self.table.macs[row]))
+        return CostComparison(fused=fused, plain=fused, input_size=(1, 8, 8), batch=1, device=self.device, threads=1)
+
+    def epoch(self, row: int, epoch: int) -> EpochRecord:
+        return EpochRecord(
+            epoch=epoch,
+            train_loss=float(self.table.train_loss[row, self.column, epoch]),
+            val_loss=float(self.table.val_loss[row, self.column, epoch]),
+            val_accuracy=float(self.table.accuracy[row, self.column, epoch]),
+            learning_rate=0.0,
+            grad_norm=0.0,
+            train_s=1.0,
+            val_s=0.0,
+        )
+
+    def __call__(
+        self, architecture: Architecture, *, on_epoch: OnEpoch, should_stop: Callable[[], bool], checkpoint: Path
+    ) -> Measurement:
+        """Look the epochs up."""
+        digest = architecture.digest
+        row, done = self.table.rows[digest], self.done.get(digest, 0)
+        reason = on_epoch(self.epoch(row, done - 1)) if done else None
+        while reason is None and done < self.table.num_epochs:
+            reason = on_epoch(self.epoch(row, done))
+            done += 1
+        self.done[digest] = done
+        return Measurement(
+            outcome=Outcome.STOPPED if reason else Outcome.COMPLETE,
+            reason=reason,
+            score=float(self.table.accuracy[row, self.column, done - 1]),
+            seed=0,
+            budget=self.table.num_epochs,
+            num_params=int(self.table.num_params[row]),
+            macs=int(self.table.macs[row]),
+            wall_s=0.0,
+            epochs=tuple(self.epoch(row, e) for e in range(done)),
+        )
+
+
+def study_of(method: str, table: Table, space: SearchSpace, seed: int, folder: Path) -> Study:
+    """A stored study of FusionBench's space."""
+    sampler, pruner = OURS[method]
+    file = folder / "space.json"
+    file.write_text(json.dumps(space.to_dict()))
+    content = {
+        "name": "known",
+        "space": str(file),
+        "objectives": GOALS,
+        "sampler": sampler,
+        "pruner": {"name": pruner},
+        "training": {"epochs": table.num_epochs},
+        "landmarks": ["plain"],
+        "trials": TRIALS,
+        "seed": seed,
+    }
+    summary = DataSummary(
+        source="noisy-digits",
+        class_names=tuple("0123456789"),
+        class_counts=(50,) * 10,
+        in_chans=1,
+        image_size=8,
+        num_train=500,
+        num_val=int(table.meta["num_val"]),
+        num_test=100,
+        fingerprint=str(table.meta["fingerprint"]),
+    )
+    return create_study(
+        StudyConfig.parse(content, "benchmark"), "", f"sqlite:///{folder / 'nas.db'}", lambda _: summary
+    )
+
+
+class Restricted(Worker):
+    """Draws only networks that the table knows, where it is not complete."""
+
+    def _claim(self, trial_id: int, architecture: Architecture) -> bool:
+        known = self.measure.table.rows  # type: ignore[attr-defined]
+        return architecture.digest in known and super()._claim(trial_id, architecture)
+
+
+def ours(table: Table, space: SearchSpace, method: str, seed: int) -> Search:
+    """A study as a user would start it, with one worker."""
+    measure = Known(table, seed)
+    with tempfile.TemporaryDirectory() as name:
+        study = study_of(method, table, space, seed, Path(name))
+        started = time.perf_counter()
+        Restricted(study, measure, stop=StopFlag()).run()
+        elapsed = time.perf_counter() - started
+        found = [measure.values(t.digest) for t in study.trials() if t.state == "complete" and t.digest]
+    return Search(
+        method=method,
+        seed=seed,
+        hypervolume=share(table, measure, found),
+        epochs=sum(measure.done.values()),
+        trained=len(measure.done),
+        twice=0,
+        overhead_ms=elapsed / TRIALS * 1e3,
+    )
+
+
+def peer(table: Table, space: SearchSpace, method: str, seed: int) -> Search:
+    """Optuna alone: every trial is trained to its end."""
+    measure = Known(table, seed)
+    study = optuna.create_study(directions=list(GOALS.values()), sampler=PEERS[method](seed))
+    trained: list[str] = []
+    while len(trained) < TRIALS:
+        trial = study.ask()
+        digest = suggest(trial, space).digest
+        if digest not in table.rows:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        trained.append(digest)
+        study.tell(trial, measure.values(digest))
+    return Search(
+        method=method,
+        seed=seed,
+        hypervolume=share(table, measure, [measure.values(digest) for digest in trained]),
+        epochs=TRIALS * table.num_epochs,
+        trained=len(set(trained)),
+        twice=len(trained) - len(set(trained)),
+        overhead_ms=None,
+    )
+
+
+def share(table: Table, measure: Known, found: list[tuple[float, float]]) -> float:
+    """The hypervolume of what was found over that of all networks, both measured from the worst of each objective."""
+    every = np.array([measure.values(digest) for digest in table.rows]) * [-1, 1]
+    low, high = every.min(0), every.max(0)
+
+    def volume(values: np.ndarray) -> float:
+        return hypervolume((values - low) / (high - low), np.array([1.0, 1.0]))
+
+    return volume(np.array(found) * [-1, 1]) / volume(every)
+
+
+def table_text(table: Table, searches: list[Search]) -> str:
+    """The page's table: mean and range over seeds."""
+    seeds = sorted({search.seed for search in searches})
+    lines = [
+        f"{len(table.rows)} of the 625 networks are in the table; {TRIALS} trials a search, {len(seeds)} seeds; "
+        "hypervolume is that of the networks trained to the end, as a share of the true front's: mean (least to most).",
+        "",
+        "| method | hypervolume | epochs, of all without stopping | networks trained | trained again | ms a trial |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method in (*OURS, *PEERS):
+        those = [search for search in searches if search.method == method]
+        if not those:
+            continue
+        volumes = [search.hypervolume for search in those]
+        spent = mean(search.epochs for search in those) / (TRIALS * table.num_epochs)
+        times = [search.overhead_ms for search in those if search.overhead_ms is not None]
+        lines.append(
+            f"| {method} | {mean(volumes):.3f} ({min(volumes):.3f} to {max(volumes):.3f}) | {spent:.0%} "
+            f"| {mean(search.trained for search in those):.0f} | {mean(search.twice for search in those):.0f} "
+            f"| {f'{median(times):.0f}' if times else '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def write_page(text: str) -> None:
+    """Put the measured part in its place."""
+    page = PAGE.read_text()
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, help="searches of each method")
+    parser.add_argument("--report", action="store_true", help="only write the page")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    table = load_table().complete()
+    space = bench_space()
+    searches = [Search(**row) for row in json.loads(RAW.read_text())["searches"]] if arguments.report else []
+    for method in () if arguments.report else (*PEERS, *OURS):
+        for seed in range(arguments.seeds):
+            searches.append((peer if method in PEERS else ours)(table, space, method, seed))
+            print(searches[-1], file=sys.stderr, flush=True)
+    if not arguments.report:
+        content = {"networks": len(table.rows), "trials": TRIALS, "searches": [asdict(search) for search in searches]}
+        write_atomically(RAW, json.dumps(content, indent=1).encode())
+    text = table_text(table, searches)
+    print(text)
+    write_page(text)
+
+
+if __name__ == "__main__":
+    main()
