@@ -1,4 +1,4 @@
-"""Several objectives with and without rungs, on a space of which every network is known: the table of docs/objectives.md.
+"""Several objectives with and without rungs, where every network is known: the table of docs/objectives.md.
 
     python benchmarks/objectives.py               # every method with every seed, then the page
     python benchmarks/objectives.py --seeds 2     # fewer

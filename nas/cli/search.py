@@ -71,7 +71,7 @@ def search(
         study = create_study(config, text, storage, _describe, calibration)
     else:
         check_same(config, study)
-        if trials is not None or config.trials > study.target:
+        if trials is not None or config.trials > study.num_wanted:
             set_target(study, config.trials)
         if config.tracking != study.config.get("tracking"):
             set_tracking(study, config.tracking)

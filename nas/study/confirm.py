@@ -25,7 +25,7 @@ from nas.study.config import StudyConfig
 from nas.study.confirmed import CANDIDATES_KEY, judged
 from nas.study.ledger import Ledger, new_worker_id
 from nas.study.objective import OnEpoch, Training
-from nas.study.records import Study, TrialRecord
+from nas.study.records import Study, TrialRecord, front_of
 from nas.study.storage import close_storage, exclusive, explained, open_storage
 from nas.study.worker import StopFlag, Worker
 from nas.training.checkpoint import load_weights
@@ -44,13 +44,15 @@ POLL_S = 0.5
 
 
 def candidates_for(study: Study, top: int | None) -> list[TrialRecord]:
-    """The best trained networks of a study beside the plain one, best first.
+    """The best trained networks of a study beside the plain one, best first; of several objectives first its front.
 
     Raises:
         UserError: there are none, or fewer than ``top``.
     """
-    complete = [t for t in study.trials() if t.state == "complete" and t.landmark != "plain"]
-    complete.sort(key=lambda t: (-(t.score or 0.0), t.number))
+    trials = study.trials()
+    front = {t.number for t in front_of(trials, study.settings.goals)}
+    complete = [t for t in trials if t.merit is not None and t.landmark != "plain"]
+    complete.sort(key=lambda t: (t.number not in front, -(t.merit or 0.0), t.number))
     if not complete:
         raise UserError(f"study {study.name!r} has no complete trial beside the plain network yet: nothing to confirm")
     if top is not None and top > len(complete):

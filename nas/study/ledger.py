@@ -334,6 +334,14 @@ class Ledger:
 
     # The study
 
+    def want_no_more(self) -> None:
+        """Let the study be content with the networks that it has: there are no others."""
+        drawn = sa.select(sa.func.count()).where(tables.trials.c.study_id == self.study_id).scalar_subquery()
+        refused = tables.num_refused_of(self.study_id)
+        mine = tables.studies.c.study_id == self.study_id
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(tables.studies).where(mine).values(target=drawn - refused))
+
     def target(self) -> int:
         """Trials that the study is to have, those that a constraint keeps from training among them."""
         with self._engine.connect() as connection:

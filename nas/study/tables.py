@@ -210,5 +210,10 @@ optuna_trials = sa.table(
 
 def num_trials_of(study_id: int) -> sa.Select[tuple[int]]:
     """How many trials a study is to have: those that are to be trained, and those that a constraint kept from it."""
+    return sa.select(studies.c.target + num_refused_of(study_id)).where(studies.c.study_id == study_id)
+
+
+def num_refused_of(study_id: int) -> sa.ScalarSelect[int]:
+    """How many trials of a study a constraint kept from training."""
     refused = sa.select(sa.func.count()).where(costs.c.study_id == study_id, costs.c.broken.is_not(None))
-    return sa.select(studies.c.target + refused.scalar_subquery()).where(studies.c.study_id == study_id)
+    return refused.scalar_subquery()

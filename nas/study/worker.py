@@ -208,6 +208,7 @@ class Worker:
             suggested = suggest(trial, self.space) if name is None or self._in_space(name) else None
         except SpaceExhausted as error:
             self._fail(trial, str(error))
+            self.ledger.want_no_more()
             return None
         # What an attempt that was broken off has claimed stays this trial's, whatever was drawn since.
         architecture = self.ledger.owned(trial_id) or (self._landmark(name) if name else suggested)

@@ -259,3 +259,16 @@ def test_one_objective_other_than_accuracy_decides(file_url: str) -> None:
     assert best is not None
     assert best.epochs[-1].val_loss == min(t.epochs[-1].val_loss for t in complete)
     assert open_study(study.url, "s").front() == (best,)
+
+
+def test_a_space_in_which_too_few_meet_the_constraints_ends_the_study(file_url: str, tmp_path: Path) -> None:
+    space = tmp_path / "small.yaml"
+    space.write_text("schema: 1\nextends: patterns\nchoices: {pattern: [none, p1], attention: [se], reduction: [16]}\n")
+    study = made(file_url, space=str(space), constraints=["params <= 1.2 * plain"], pruner={"name": "none"}, trials=16)
+    work(study, Planted())
+    trials = study.trials()
+    trained, refused = ([t for t in trials if bool(t.epochs) is which and t.digest] for which in (True, False))
+    assert len(trained) + len(refused) == 16
+    assert refused
+    assert study.target == 16
+    assert [t.state for t in trials if not t.digest] == ["fail"]
