@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -19,6 +20,7 @@ from nas.study import tables
 from nas.study.calibrations import CalibrationTable
 from nas.study.candidates import ScoringWorker
 from nas.study.config import StudyConfig
+from nas.study.front import dominance_ranks
 from nas.study.launch import create_study, stored_study
 from nas.study.ledger import Ledger
 from nas.study.records import Study, open_study, study_names
@@ -26,6 +28,7 @@ from nas.study.storage import close_storage, open_engine, open_storage
 from nas.study.worker import StopFlag, Worker
 
 from .conftest import SUMMARY
+from .test_rungs import Planted
 
 CANDIDATES = 15
 
@@ -209,3 +212,23 @@ def test_an_older_database_is_upgraded(stored: Study, version: int) -> None:
 def test_shared_networks_start_from_scratch() -> None:
     with pytest.raises(UserError, match=r"shared networks start from scratch; leave training\.init_from out"):
         StudyConfig.parse({"name": "s", "estimate": "shared", "training": {"init_from": "w.pt"}}, "f")
+
+
+def test_several_objectives_rank_the_candidates_too(url: str) -> None:
+    """By non-dominated sorting of score and parameters; what breaks a constraint is not scored."""
+    content = {
+        "name": "two",
+        "space": "patterns",
+        "objectives": {"val_accuracy": "maximize", "params": "minimize"},
+        "constraints": ["params <= 1.4 * plain"],
+        "estimate": {"by": "shared", "candidates": 12},
+    }
+    study = create_study(StudyConfig.parse(content, "test"), "", url, lambda _: SUMMARY)
+    candidates, measure = candidates_of(study), Planted()
+    ScoringWorker(candidates, measure, Ensemble(), stop=StopFlag(), worker_id="w").run()
+    ranking = candidates.ranking()
+    losses = np.array([(-quality(a), measure.cost(a).fused.num_params) for a in ranking])
+    assert len(ranking) == 12
+    assert sorted(dominance_ranks(losses)) == list(dominance_ranks(losses))
+    assert losses[:, 1].max() <= 1400
+    assert candidates.target > 12, "some were refused"
