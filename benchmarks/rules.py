@@ -77,24 +77,6 @@ RULES = {
             Variant(name="textbook gates, λ = 0.1", fusion={"lambda_init": 0.1}),
         ),
     ),
-    "stress": Rule(
-        question=f"open gates and small λ at {STRESS} times the learning rate",
-        patterns=("p1", "p2", "p3"),
-        variants=(
-            Variant(name="textbook gates, λ = 1", fusion={}, rate=STRESS),
-            Variant(name="open gates, λ = 1", fusion={"gate_init": "open"}, rate=STRESS),
-            Variant(name="textbook gates, λ = 0.1", fusion={"lambda_init": 0.1}, rate=STRESS),
-        ),
-    ),
-    "reduction": Rule(
-        question="reduction",
-        patterns=("p1", "p2", "p3"),
-        variants=(
-            Variant(name="r = 16", fusion={"reduction": 16}),
-            Variant(name="r = 4", fusion={"reduction": 4}),
-            Variant(name="r = 32", fusion={"reduction": 32}),
-        ),
-    ),
     "gamma": Rule(
         question="γ_skip below γ_residual",
         patterns=("p4",),
@@ -106,6 +88,24 @@ RULES = {
                 fusion={"gamma_skip_init": 0.05, "gamma_residual_init": 0.3},
                 swapped=True,
             ),
+        ),
+    ),
+    "reduction": Rule(
+        question="reduction",
+        patterns=("p1", "p2", "p3"),
+        variants=(
+            Variant(name="r = 16", fusion={"reduction": 16}),
+            Variant(name="r = 4", fusion={"reduction": 4}),
+            Variant(name="r = 32", fusion={"reduction": 32}),
+        ),
+    ),
+    "stress": Rule(
+        question=f"open gates and small λ at {STRESS} times the learning rate",
+        patterns=("p1", "p2", "p3"),
+        variants=(
+            Variant(name="textbook gates, λ = 1", fusion={}, rate=STRESS),
+            Variant(name="open gates, λ = 1", fusion={"gate_init": "open"}, rate=STRESS),
+            Variant(name="textbook gates, λ = 0.1", fusion={"lambda_init": 0.1}, rate=STRESS),
         ),
     ),
 }

@@ -97,6 +97,7 @@ def race(
     samplers: Sequence[str] = SAMPLERS,
     pruners: Sequence[str] = PRUNERS,
     replays: int = REPLAYS,
+    first: int = 0,
     full_trainings: int = FULL_TRAININGS,
     workers: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
@@ -104,6 +105,7 @@ def race(
     """Replay every sampler with every way of stopping on the architectures that every seed has trained.
 
     Args:
+        first: number of the first replay, which its seeds follow from.
         full_trainings: budget of each replay; an epoch costs the same, wherever it is spent.
         on_progress: told how many replays are done, of how many.
 
@@ -119,9 +121,14 @@ def race(
     table = whole(table)
     settings = [Setting(sampler=sampler, pruner=pruner) for pruner in pruners for sampler in samplers]
     tasks = [
-        _Task(table=table, setting=setting, replays=range(first, min(first + CHUNK, replays)), trainings=full_trainings)
+        _Task(
+            table=table,
+            setting=setting,
+            replays=range(start, min(start + CHUNK, first + replays)),
+            trainings=full_trainings,
+        )
         for setting in settings
-        for first in range(0, replays, CHUNK)
+        for start in range(first, first + replays, CHUNK)
     ]
     regrets: dict[Setting, list[Values]] = {setting: [] for setting in settings}
     trials: dict[Setting, list[int]] = {setting: [] for setting in settings}

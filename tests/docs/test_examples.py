@@ -39,6 +39,7 @@ SMALL = {
     "search": ["--trials=2", "--workers=1", "--set=training.epochs=1"],
     "confirm": ["--top=1", "--seeds=2", "--workers=1"],
     "resume": ["--trials=1", "--workers=1"],
+    "bench samplers": ["--replays=2", "--trainings=2"],
 }
 """What is added to a command so that it takes seconds; the longest beginning that fits counts."""
 BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>.*?) -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)^```", re.M | re.S)
