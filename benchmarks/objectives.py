@@ -2,6 +2,7 @@
 
     python benchmarks/objectives.py               # every method with every seed that is missing, then the page
     python benchmarks/objectives.py --seeds 2     # fewer
+    python benchmarks/objectives.py --crowded     # how long a trial's own work takes after 1,000 others
     python benchmarks/objectives.py --report      # the page from what is stored
 
 The space is FusionBench: each trial looks its epochs up in the table instead of training. Everything else is the
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 
@@ -40,6 +41,7 @@ from nas.training.data.summary import DataSummary
 
 ROOT = Path(__file__).resolve().parents[1]
 RAW = ROOT / "benchmarks" / "results" / "objectives.json"
+CROWDED = ROOT / "benchmarks" / "results" / "crowded.json"
 PAGE = ROOT / "docs" / "objectives.md"
 BEGIN, END = "<!-- measured: written by benchmarks/objectives.py -->", "<!-- end of measured -->"
 
@@ -47,6 +49,23 @@ GOALS = {"val_accuracy": "maximize", "macs": "minimize"}
 TRIALS = 100
 PATIENCE = 20
 """Proposals outside the table after which a peer is given a random network of it."""
+EPOCHS = 9
+CROWD, AFTER = 1000, 50
+SUMMARY = DataSummary(
+    source="noisy-digits",
+    class_names=tuple("0123456789"),
+    class_counts=(50,) * 10,
+    in_chans=1,
+    image_size=8,
+    num_train=500,
+    num_val=719,
+    num_test=100,
+    fingerprint="0" * 64,
+)
+"""Of data that nobody opens here."""
+BLANK = EpochRecord(
+    epoch=0, train_loss=1.0, val_loss=1.0, val_accuracy=0.0, learning_rate=0.0, grad_norm=0.0, train_s=1.0, val_s=0.0
+)
 OURS = {
     "tpe with rungs": ("tpe", "asha"),
     "tpe without stopping": ("tpe", "none"),
@@ -98,16 +117,9 @@ class Known:
         return CostComparison(fused=fused, plain=fused, input_size=(1, 8, 8), batch=1, device=self.device, threads=1)
 
     def epoch(self, row: int, epoch: int) -> EpochRecord:
-        return EpochRecord(
-            epoch=epoch,
-            train_loss=float(self.table.train_loss[row, self.column, epoch]),
-            val_loss=float(self.table.val_loss[row, self.column, epoch]),
-            val_accuracy=float(self.table.accuracy[row, self.column, epoch]),
-            learning_rate=0.0,
-            grad_norm=0.0,
-            train_s=1.0,
-            val_s=0.0,
-        )
+        """What the table has of one epoch."""
+        accuracy = float(self.table.accuracy[row, self.column, epoch])
+        return replace(BLANK, epoch=epoch, val_accuracy=accuracy)
 
     def __call__(
         self, architecture: Architecture, *, on_epoch: OnEpoch, should_stop: Callable[[], bool], checkpoint: Path
@@ -149,20 +161,8 @@ def study_of(method: str, table: Table, space: SearchSpace, seed: int, folder: P
         "trials": TRIALS,
         "seed": seed,
     }
-    summary = DataSummary(
-        source="noisy-digits",
-        class_names=tuple("0123456789"),
-        class_counts=(50,) * 10,
-        in_chans=1,
-        image_size=8,
-        num_train=500,
-        num_val=int(table.meta["num_val"]),
-        num_test=100,
-        fingerprint=str(table.meta["fingerprint"]),
-    )
-    return create_study(
-        StudyConfig.parse(content, "benchmark"), "", f"sqlite:///{folder / 'nas.db'}", lambda _: summary
-    )
+    config = StudyConfig.parse(content, "benchmark")
+    return create_study(config, "", f"sqlite:///{folder / 'nas.db'}", lambda _: SUMMARY)
 
 
 class Restricted(Worker):
@@ -221,6 +221,60 @@ def peer(table: Table, space: SearchSpace, method: str, seed: int) -> Search:
     )
 
 
+class Planted(Known):
+    """Any network of a large space: what it is worth follows from its digest."""
+
+    def __init__(self) -> None:
+        self.done = {}
+
+    def cost(self, architecture: Architecture) -> CostComparison:
+        """Made up."""
+        cost = Cost(num_params=1, macs=int(architecture.digest[:8], 16))
+        return CostComparison(fused=cost, plain=cost, input_size=(1, 8, 8), batch=1, device=self.device, threads=1)
+
+    def __call__(
+        self, architecture: Architecture, *, on_epoch: OnEpoch, should_stop: Callable[[], bool], checkpoint: Path
+    ) -> Measurement:
+        """Nine epochs, or fewer."""
+        digest, top = architecture.digest, int(architecture.digest[8:], 16) / 16**8
+        done = self.done.get(digest, 0)
+        epochs = [replace(BLANK, epoch=e, val_accuracy=top * (e + 1) / EPOCHS) for e in range(EPOCHS)]
+        reason = on_epoch(epochs[done - 1]) if done else None
+        while reason is None and done < EPOCHS:
+            reason = on_epoch(epochs[done])
+            done += 1
+        self.done[digest] = done
+        outcome = Outcome.STOPPED if reason else Outcome.COMPLETE
+        spent = {"seed": 0, "budget": EPOCHS, "num_params": 1, "macs": 1, "wall_s": 0.0}
+        score = epochs[done - 1].val_accuracy
+        return Measurement(outcome=outcome, reason=reason, score=score, epochs=tuple(epochs[:done]), **spent)
+
+
+def crowded(sampler: str) -> dict[str, float]:
+    """Milliseconds of a trial without its training, on SQLite with `CROWD` finished trials: the median of the next."""
+    content = {
+        "name": "crowded",
+        "space": "full",
+        "objectives": GOALS,
+        "sampler": sampler,
+        "training": {"epochs": EPOCHS},
+        "trials": 2 * CROWD,
+    }
+    times: list[float] = []
+
+    class Timed(Worker):
+        def _work_on(self, trial: optuna.Trial) -> bool:
+            done = super()._work_on(trial)
+            times.append(time.perf_counter())
+            return done
+
+    with tempfile.TemporaryDirectory() as name:
+        config = StudyConfig.parse(content, "benchmark")
+        study = create_study(config, "", f"sqlite:///{Path(name) / 'nas.db'}", lambda _: SUMMARY)
+        Timed(study, Planted(), stop=StopFlag()).run(CROWD + AFTER)
+    return {"sampler": sampler, "ms": median(np.diff(times[-AFTER:])) * 1e3}
+
+
 def share(table: Table, measure: Known, found: list[tuple[float, float]]) -> float:
     """The hypervolume of what was found over that of all networks, both measured from the worst of each objective."""
     every = np.array([measure.values(digest) for digest in table.rows]) * [-1, 1]
@@ -258,6 +312,17 @@ def table_text(table: Table, searches: list[Search]) -> str:
     return "\n".join(lines)
 
 
+def crowded_text() -> str:
+    """What `crowded` has stored, in a sentence."""
+    if not CROWDED.exists():
+        return ""
+    parts = [f"{entry['ms']:.0f} ms with `{entry['sampler']}`" for entry in json.loads(CROWDED.read_text())]
+    return (
+        f"\n\nAfter {CROWD:,} finished trials in the space `full` a trial takes {' and '.join(parts)} beside its "
+        f"training: drawing, storing up to {EPOCHS} epochs, rungs, telling (median of {AFTER}, SQLite, one worker)."
+    )
+
+
 def write_page(text: str) -> None:
     """Put the measured part in its place."""
     page = PAGE.read_text()
@@ -269,9 +334,12 @@ def write_page(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="searches of each method")
+    parser.add_argument("--crowded", action="store_true", help="time trials after many others")
     parser.add_argument("--report", action="store_true", help="only write the page")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if arguments.crowded:
+        write_atomically(CROWDED, json.dumps([crowded(name) for name in ("tpe", "nsga2")], indent=1).encode())
     table = load_table().complete()
     space = bench_space()
     recipe = {"networks": sorted(table.rows), "trials": TRIALS, "goals": GOALS}
@@ -281,14 +349,14 @@ def main() -> None:
         stored = {}
     searches = [Search(**row) for row in stored.get("searches", ())]
     done = {(search.method, search.seed) for search in searches}
-    for seed in () if arguments.report else range(arguments.seeds):
+    for seed in () if arguments.report or arguments.crowded else range(arguments.seeds):
         for method in (*PEERS, *OURS):
             if (method, seed) not in done:
                 searches.append((peer if method in PEERS else ours)(table, space, method, seed))
                 print(searches[-1], file=sys.stderr, flush=True)
                 content = {"recipe": recipe, "searches": [asdict(search) for search in searches]}
                 write_atomically(RAW, json.dumps(content, indent=1).encode())
-    text = table_text(table, searches)
+    text = table_text(table, searches) + crowded_text()
     print(text)
     write_page(text)
 
