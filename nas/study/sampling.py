@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -16,9 +16,6 @@ from nas.errors import NasError, UserError
 from nas.space.space import MAX_LISTED, SearchSpace
 from nas.space.vocabulary import Option
 from nas.study.evolution import BREEDS, decoded, ranked
-
-if TYPE_CHECKING:
-    from optuna.trial import Trial
 
 Claim = Callable[[int, Architecture], bool]
 """Makes the trial with this id the owner of an architecture; False where another trial owns it."""
@@ -65,15 +62,6 @@ def check_sampler(name: str, space: SearchSpace) -> None:
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     """Every choice that the space can ask for, as Optuna sees it."""
     return {name: CategoricalDistribution(options) for name, options in space.choices().items()}
-
-
-def suggest(trial: "Trial", space: SearchSpace) -> Architecture:
-    """The architecture of a trial: all its parameters are suggested here, before anything can prune."""
-
-    def choose(name: str, options: Sequence[Option]) -> Option:
-        return cast("Option", trial.suggest_categorical(name, list(options)))
-
-    return space.decode(choose)
 
 
 class FusionSampler(BaseSampler):
@@ -153,11 +141,9 @@ class FusionSampler(BaseSampler):
         )
 
         def choose(name: str, options: Sequence[Option]) -> Option:  # noqa: ARG001 - the distribution has them
-            distribution = self._distributions[name]
-            drawn = joint if name in joint else self._inner.sample_relative(study, trial, {name: distribution})
-            if name in drawn:
-                return cast("Option", drawn[name])
-            return cast("Option", self._inner.sample_independent(study, trial, name, distribution))
+            if name in joint:
+                return cast("Option", joint[name])
+            return cast("Option", self._inner.sample_independent(study, trial, name, self._distributions[name]))
 
         return self._space.decode(choose)
 

@@ -27,6 +27,8 @@ STORAGE_VARIABLE = "FUSION_NAS_STORAGE"
 BUSY_TIMEOUT_S = 60
 RECONNECT_S = 300
 """How long a worker waits for a database server that went away."""
+ONLY_READS = "only_reads"
+"""Execution option of connections that write nothing."""
 MOUNTS = Path("/proc/mounts")
 """Where Linux lists its file systems; elsewhere they are not known."""
 NETWORK_FILE_SYSTEMS = re.compile(
@@ -42,6 +44,8 @@ UPGRADES = (
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_balanced_accuracy FLOAT"),
 )
 """By the version that brought it; new tables need none."""
+LOCK_POLL_S = 0.005
+"""How often a worker tries to get the lock file while another one has it."""
 EXCLUSIVE_LOCK = 0x6E6173
 """Number of PostgreSQL's advisory lock: `nas` in ASCII."""
 
@@ -92,7 +96,7 @@ def _check_driver(url: str) -> None:
 
 
 def _tune(engine: sa.Engine) -> None:
-    """SQLite: write-ahead log, and every transaction takes the write lock at its start.
+    """SQLite: write-ahead log, and every transaction takes the write lock at its start unless it only reads.
 
     pysqlite's deferred transactions let two workers read the same waiting trial and both claim it;
     ``BEGIN IMMEDIATE`` serialises them (https://docs.sqlalchemy.org/dialects/sqlite.html#pysqlite-serializable).
@@ -106,8 +110,9 @@ def _tune(engine: sa.Engine) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
     @sa.event.listens_for(engine, "begin")
-    def _immediate(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def _begin(connection: sa.Connection) -> None:
+        reads = connection.get_execution_options().get(ONLY_READS, False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     engine.dispose()
 
@@ -126,6 +131,11 @@ def _explain(url: str, error: Exception) -> StorageError:
     }
     hint = next((text for key, text in hints.items() if key in cause), cause)
     return StorageError(f"{redact(url)}: {hint}")
+
+
+def reading(engine: sa.Engine) -> sa.Engine:
+    """The same engine for connections that only read: they wait for nobody who writes."""
+    return engine.execution_options(**{ONLY_READS: True})
 
 
 def database_error(error: BaseException | None) -> sa.exc.DBAPIError | sqlite3.Error | None:
@@ -264,7 +274,7 @@ def exclusive(url: str) -> Iterator[None]:
     path = sqlite_path(url)
     if path is not None:
         _make_folder(path, url)
-        with FileLock(f"{path}-lock"):
+        with FileLock(f"{path}-lock", poll_interval=LOCK_POLL_S):
             yield
         return
     _check_driver(url)
