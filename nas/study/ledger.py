@@ -24,7 +24,7 @@ from nas.measurement import Cost, EpochRecord, Measurement, Outcome, StabilityEv
 from nas.study import tables
 from nas.study.objectives import quantities
 from nas.study.records import cost_of, epoch_of
-from nas.study.storage import clock, reading
+from nas.study.storage import clock, only_reading
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -45,7 +45,6 @@ class Ledger:
 
     def __init__(self, storage: "RDBStorage", study_id: int, worker_id: str) -> None:
         self._engine: sa.Engine = storage.engine
-        self._reader = reading(storage.engine)
         self.study_id = study_id
         self.worker_id = worker_id
 
@@ -103,12 +102,12 @@ class Ledger:
     def held(self) -> list[int]:
         """The trials of which this worker holds the lease."""
         query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.worker_id == self.worker_id)
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             return list(connection.scalars(query))
 
     def holds(self, trial_id: int) -> bool:
         """Whether this worker still holds the lease."""
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             return self._holds(connection, trial_id)
 
     def _held(self, trial_id: int) -> tuple[sa.ColumnElement[bool], ...]:
@@ -157,7 +156,7 @@ class Ledger:
             .join(tables.trials, tables.trials.c.digest == tables.architectures.c.digest)
             .where(tables.trials.c.trial_id == trial_id)
         )
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             content = connection.scalar(query)
         return Architecture.from_dict(content) if content else None
 
@@ -269,7 +268,7 @@ class Ledger:
         query = sa.select(done.outcome, done.score).where(
             done.study_id == self.study_id, done.digest == digest, done.seed == seed, done.budget == budget
         )
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             row = connection.execute(query).first()
         return (Outcome(row.outcome), row.score) if row else None
 
@@ -291,7 +290,7 @@ class Ledger:
 
     def cost(self, trial_id: int) -> tuple[Cost, str | None] | None:
         """What `record_cost` has stored; None before."""
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             query = sa.select(tables.costs).where(tables.costs.c.trial_id == trial_id)
             row = connection.execute(query).mappings().first()
         return (cost_of(row), row["broken"]) if row else None
@@ -305,7 +304,7 @@ class Ledger:
         ran = ran.order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
         known = sa.select(tables.costs).where(tables.costs.c.study_id == self.study_id)
         found: dict[int, list[EpochRecord]] = {}
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             costs = {row["trial_id"]: cost_of(row) for row in connection.execute(known).mappings()}
             for row in connection.execute(ran).mappings():
                 found.setdefault(row["trial_id"], []).append(epoch_of(row))
@@ -315,7 +314,7 @@ class Ledger:
     def known(self, trial_id: int) -> tuple[int, dict[str, float]]:
         """Epochs that a trial has run, and what is known of it after them."""
         ran = sa.select(tables.epochs).where(tables.epochs.c.trial_id == trial_id).order_by(tables.epochs.c.epoch)
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             records = [epoch_of(row) for row in connection.execute(ran).mappings()]
         stored = self.cost(trial_id)
         return len(records), quantities(records, stored[0] if stored else None)
@@ -329,13 +328,13 @@ class Ledger:
             .where(done.study_id == self.study_id, done.outcome == Outcome.STOPPED.value, done.reason == reason)
             .group_by(done.trial_id)
         )
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def promotions(self) -> set[tuple[int, int]]:
         """(trial id, epochs): rungs past which a stopped trial was let."""
         query = sa.select(tables.promotions.c.trial_id, tables.promotions.c.epochs)
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             rows = connection.execute(query.where(tables.promotions.c.study_id == self.study_id))
             return {(row.trial_id, row.epochs) for row in rows}
 
@@ -364,7 +363,7 @@ class Ledger:
 
     def target(self) -> int:
         """Trials that the study is to have, those that a constraint keeps from training among them."""
-        with self._reader.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             return int(connection.scalar(tables.num_trials_of(self.study_id)) or 0)
 
 

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,6 @@ STORAGE_VARIABLE = "FUSION_NAS_STORAGE"
 BUSY_TIMEOUT_S = 60
 RECONNECT_S = 300
 """How long a worker waits for a database server that went away."""
-ONLY_READS = "only_reads"
-"""Execution option of connections that write nothing."""
 MOUNTS = Path("/proc/mounts")
 """Where Linux lists its file systems; elsewhere they are not known."""
 NETWORK_FILE_SYSTEMS = re.compile(
@@ -48,6 +47,7 @@ LOCK_POLL_S = 0.005
 """How often a worker tries to get the lock file while another one has it."""
 EXCLUSIVE_LOCK = 0x6E6173
 """Number of PostgreSQL's advisory lock: `nas` in ASCII."""
+_only_reads = ContextVar("only_reads", default=False)
 
 
 def redact(url: str) -> str:
@@ -111,8 +111,7 @@ def _tune(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        reads = connection.get_execution_options().get(ONLY_READS, False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if _only_reads.get() else "BEGIN IMMEDIATE")
 
     engine.dispose()
 
@@ -133,9 +132,14 @@ def _explain(url: str, error: Exception) -> StorageError:
     return StorageError(f"{redact(url)}: {hint}")
 
 
-def reading(engine: sa.Engine) -> sa.Engine:
-    """The same engine for connections that only read: they wait for nobody who writes."""
-    return engine.execution_options(**{ONLY_READS: True})
+@contextmanager
+def only_reading() -> Iterator[None]:
+    """Transactions that begin in the block write nothing: they need not wait for those that do."""
+    token = _only_reads.set(True)
+    try:
+        yield
+    finally:
+        _only_reads.reset(token)
 
 
 def database_error(error: BaseException | None) -> sa.exc.DBAPIError | sqlite3.Error | None:
@@ -336,8 +340,10 @@ def _check_before_creation(url: str) -> None:
 def _connect(url: str) -> "RDBStorage":
     import optuna
 
+    from nas.study.trial_storage import TrialStorage
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with explained(url):
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_kwargs(url))
+        storage = TrialStorage(url, engine_kwargs=_engine_kwargs(url))
     _tune(storage.engine)
     return storage
