@@ -43,7 +43,7 @@ UPGRADES = (
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_balanced_accuracy FLOAT"),
 )
 """By the version that brought it; new tables need none."""
-LOCK_POLL_S = 0.005
+LOCK_POLL_S = 0.02
 """How often a worker tries to get the lock file while another one has it."""
 EXCLUSIVE_LOCK = 0x6E6173
 """Number of PostgreSQL's advisory lock: `nas` in ASCII."""
