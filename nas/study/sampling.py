@@ -140,10 +140,14 @@ class FusionSampler(BaseSampler):
             self._joint_of_gp(study) if self._name == "gp" else self._inner.sample_relative(study, trial, self._joint)
         )
 
+        alone = self._inner
+        if joint and self._name == "tpe":  # the constant liar would read all trials from the database for each choice
+            alone = TPESampler(seed=int(rng.integers(2**32)), constant_liar=False)
+
         def choose(name: str, options: Sequence[Option]) -> Option:  # noqa: ARG001 - the distribution has them
             if name in joint:
                 return cast("Option", joint[name])
-            return cast("Option", self._inner.sample_independent(study, trial, name, self._distributions[name]))
+            return cast("Option", alone.sample_independent(study, trial, name, self._distributions[name]))
 
         return self._space.decode(choose)
 
