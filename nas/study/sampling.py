@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.architecture import Architecture
 from nas.errors import NasError, UserError
@@ -62,6 +62,12 @@ def check_sampler(name: str, space: SearchSpace) -> None:
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     """Every choice that the space can ask for, as Optuna sees it."""
     return {name: CategoricalDistribution(options) for name, options in space.choices().items()}
+
+
+def candidate_of(trial: Trial, space: SearchSpace) -> Architecture:
+    """What the study's `FusionSampler` draws for a trial, or has drawn."""
+    params = trial.relative_params
+    return space.decode(lambda name, _: params[name])
 
 
 class FusionSampler(BaseSampler):
