@@ -85,7 +85,7 @@ class SEMask(ChannelMask, SEModule):  # type: ignore[misc]  # timm is untyped
     """Squeeze-and-Excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
 
     def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
-        hidden = self.act(self.bn(self.fc1(t.mean((2, 3), keepdim=True))))
+        hidden = self.act(self.bn(self.fc1(passes.mean(t, [2, 3], self.training))))
         gate: Tensor = self.gate(self.fc2(hidden))  # (B, C, 1, 1)
         return base + gain * gate
 
@@ -97,7 +97,7 @@ class EcaMask(ChannelMask, EcaModule):  # type: ignore[misc]  # timm is untyped
     """Efficient Channel Attention (Wang et al. 2020, https://arxiv.org/abs/1910.03151)."""
 
     def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
-        gate: Tensor = self.gate(self.conv(t.mean((2, 3)).unsqueeze(1)))  # (B, 1, C)
+        gate: Tensor = self.gate(self.conv(passes.mean(t, [2, 3], self.training).flatten(1).unsqueeze(1)))  # (B, 1, C)
         return base + gain * gate.transpose(1, 2).unsqueeze(3)
 
     def last_layers(self) -> list[nn.Module]:
@@ -132,7 +132,8 @@ class CoordMask(Mask, CoordAttn):  # type: ignore[misc]  # timm is untyped
     """Coordinate Attention (Hou et al. 2021, https://arxiv.org/abs/2103.02907)."""
 
     def scaled(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
-        rows, columns = t.mean(3, keepdim=True), t.mean(2, keepdim=True).transpose(2, 3)
+        rows = passes.mean(t, [3], self.training)
+        columns = passes.mean(t, [2], self.training).transpose(2, 3)
         hidden = self.act(self.bn1(self.conv1(torch.cat([rows, columns], 2))))  # (B, hidden, H + W, 1)
         rows, columns = torch.split(hidden, [t.shape[2], t.shape[3]], 2)
         along_h = self.gate(self.conv_h(rows)).to(t.dtype)  # (B, C, H, 1)

@@ -1,4 +1,4 @@
-"""The full-size steps of CBAM and CoordAtt, with backward passes written by hand.
+"""The full-size steps of the masks, with backward passes written by hand.
 
 Each function computes what its plain formula says; autograd would get the gradient from that formula as well, but
 with a full-size temporary for every product in it. In training these keep nothing full-size but t itself, and their
@@ -14,6 +14,18 @@ from torch import Tensor
 from torch._jit_internal import is_scripting  # what torch.jit calls is_scripting, untyped there
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+
+class _Mean(Function):
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, dims: list[int]) -> Tensor:
+        ctx.shape = t.shape
+        return t.mean(dims, keepdim=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return (grad / (ctx.shape.numel() // grad.numel())).expand(ctx.shape), None  # divided while it is small
 
 
 class _Pool(Function):
@@ -93,6 +105,15 @@ def _factor_gradients(product: Tensor, one: Tensor, other: Tensor) -> tuple[Tens
 
 
 @torch.fx.wrap  # one node, here and below: feature extraction warns where graphs differ in training and evaluation
+def mean(t: Tensor, dims: list[int], training: bool) -> Tensor:
+    """Mean of t over dimensions, which are kept with size 1."""
+    if training and not is_scripting():
+        out: Tensor = _Mean.apply(t, dims)
+        return out
+    return t.mean(dims, keepdim=True)
+
+
+@torch.fx.wrap
 def pool(t: Tensor, training: bool) -> tuple[Tensor, Tensor]:
     """Mean and maximum of t over positions, each (B, C, 1, 1)."""
     if training and not is_scripting():
