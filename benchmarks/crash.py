@@ -325,7 +325,7 @@ def summary(rounds: list[Round]) -> dict[str, Any]:
         "problems": [problem for one in rounds for problem in one.problems],
         "resumed_after_s": [round(hit.resumed_after_s, 2) for hit in hits if hit.resumed_after_s is not None],
         "resumption_not_seen": sum(hit.trial is not None and hit.resumed_after_s is None for hit in hits),
-        "epochs_lost": dict(Counter(hit.epochs_lost for hit in hits if hit.trial is not None)),
+        "epochs_lost": dict(Counter(str(hit.epochs_lost) for hit in hits if hit.trial is not None)),
     }
 
 

@@ -143,8 +143,9 @@ class FusedBlock(nn.Module):
         if self.downsample is not None:
             shortcut = self.downsample(shortcut)
         if self.skip_attention is not None:
-            shortcut = self.skip_attention.boost(shortcut, self.skip_strength(shortcut))
-        x += shortcut
+            x = self.skip_attention.add_boosted(x, shortcut, self.skip_strength(shortcut))
+        else:
+            x += shortcut
         if self.post is not None:
             x = self.post.blend(x, self.blend_strength(x))
         return self.activate(x)

@@ -43,11 +43,20 @@ class Mask(nn.Module):
         if strength is None:
             textbook: Tensor = self.forward(t)
             return textbook
-        return t * self.factor(t, 1 - strength, strength)
+        return self.scaled(t, 1 - strength, strength)
 
     def boost(self, t: Tensor, strength: Tensor) -> Tensor:
         """t ⊙ (1 + γ·m(t)) for t: (B, C, H, W) and a 0-dim γ."""
-        return t * self.factor(t, torch.ones_like(strength), strength)
+        return self.scaled(t, torch.ones_like(strength).detach(), strength)
+
+    def add_boosted(self, x: Tensor, t: Tensor, strength: Tensor) -> Tensor:
+        """x + t ⊙ (1 + γ·m(t)), written into x; both (B, C, H, W)."""
+        x += self.boost(t, strength)
+        return x
+
+    def scaled(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
+        """t ⊙ (base + gain·m(t)); ``base`` and ``gain`` are 0-dim."""
+        return t * self.factor(t, base, gain)
 
     def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
         """base + gain·m(t), broadcastable to t: (B, C, H, W); ``base`` and ``gain`` are 0-dim."""
@@ -64,11 +73,19 @@ class Mask(nn.Module):
                 nn.init.zeros_(parameter)
 
 
-class SEMask(Mask, SEModule):  # type: ignore[misc]  # timm is untyped
+class ChannelMask(Mask):
+    """A mask with one value for each image and channel: small, so that it is applied together with a sum."""
+
+    def add_boosted(self, x: Tensor, t: Tensor, strength: Tensor) -> Tensor:
+        factor = self.factor(t, torch.ones_like(strength).detach(), strength)
+        return x.addcmul_(t, factor.to(x.dtype))
+
+
+class SEMask(ChannelMask, SEModule):  # type: ignore[misc]  # timm is untyped
     """Squeeze-and-Excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
 
     def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
-        hidden = self.act(self.bn(self.fc1(t.mean((2, 3), keepdim=True))))
+        hidden = self.act(self.bn(self.fc1(passes.mean(t, [2, 3], self.training))))
         gate: Tensor = self.gate(self.fc2(hidden))  # (B, C, 1, 1)
         return base + gain * gate
 
@@ -76,11 +93,11 @@ class SEMask(Mask, SEModule):  # type: ignore[misc]  # timm is untyped
         return [self.fc2]
 
 
-class EcaMask(Mask, EcaModule):  # type: ignore[misc]  # timm is untyped
+class EcaMask(ChannelMask, EcaModule):  # type: ignore[misc]  # timm is untyped
     """Efficient Channel Attention (Wang et al. 2020, https://arxiv.org/abs/1910.03151)."""
 
     def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
-        gate: Tensor = self.gate(self.conv(t.mean((2, 3)).unsqueeze(1)))  # (B, 1, C)
+        gate: Tensor = self.gate(self.conv(passes.mean(t, [2, 3], self.training).flatten(1).unsqueeze(1)))  # (B, 1, C)
         return base + gain * gate.transpose(1, 2).unsqueeze(3)
 
     def last_layers(self) -> list[nn.Module]:
@@ -103,16 +120,9 @@ class CbamMask(Mask, CbamModule):  # type: ignore[misc]  # timm is untyped
         channel, spatial = self.gates(t)
         return passes.scale(t, channel, spatial, t.new_zeros(()), self.training)
 
-    def blend(self, t: Tensor, strength: Tensor | None) -> Tensor:
-        if strength is None:
-            textbook: Tensor = self.forward(t)
-            return textbook
+    def scaled(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
         channel, spatial = self.gates(t)
-        return passes.scale(t, strength * channel, spatial, 1 - strength, self.training)
-
-    def boost(self, t: Tensor, strength: Tensor) -> Tensor:
-        channel, spatial = self.gates(t)
-        return passes.scale(t, strength * channel, spatial, torch.ones_like(strength).detach(), self.training)
+        return passes.scale(t, gain * channel, spatial, base, self.training)
 
     def last_layers(self) -> list[nn.Module]:
         return [self.channel.fc2, self.spatial.conv.bn]
@@ -121,13 +131,14 @@ class CbamMask(Mask, CbamModule):  # type: ignore[misc]  # timm is untyped
 class CoordMask(Mask, CoordAttn):  # type: ignore[misc]  # timm is untyped
     """Coordinate Attention (Hou et al. 2021, https://arxiv.org/abs/2103.02907)."""
 
-    def factor(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
-        rows, columns = t.mean(3, keepdim=True), t.mean(2, keepdim=True).transpose(2, 3)
+    def scaled(self, t: Tensor, base: Tensor, gain: Tensor) -> Tensor:
+        rows = passes.mean(t, [3], self.training)
+        columns = passes.mean(t, [2], self.training).transpose(2, 3)
         hidden = self.act(self.bn1(self.conv1(torch.cat([rows, columns], 2))))  # (B, hidden, H + W, 1)
         rows, columns = torch.split(hidden, [t.shape[2], t.shape[3]], 2)
         along_h = self.gate(self.conv_h(rows)).to(t.dtype)  # (B, C, H, 1)
         along_w = self.gate(self.conv_w(columns.transpose(2, 3))).to(t.dtype)  # (B, C, 1, W)
-        return torch.addcmul(base.to(t.dtype), gain * along_h, along_w)
+        return passes.scale(t, gain * along_h, along_w, base, self.training)
 
     def last_layers(self) -> list[nn.Module]:
         return [self.conv_h, self.conv_w]

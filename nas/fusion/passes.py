@@ -1,4 +1,4 @@
-"""The full-size steps of CBAM, with backward passes written by hand.
+"""The full-size steps of the masks, with backward passes written by hand.
 
 Each function computes what its plain formula says; autograd would get the gradient from that formula as well, but
 with a full-size temporary for every product in it. In training these keep nothing full-size but t itself, and their
@@ -14,6 +14,18 @@ from torch import Tensor
 from torch._jit_internal import is_scripting  # what torch.jit calls is_scripting, untyped there
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+
+class _Mean(Function):
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, dims: list[int]) -> Tensor:
+        ctx.shape = t.shape
+        return t.mean(dims, keepdim=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return (grad / (ctx.shape.numel() // grad.numel())).expand(ctx.shape), None  # divided while it is small
 
 
 class _Pool(Function):
@@ -56,22 +68,19 @@ class _Summary(Function):
 
 class _Scale(Function):
     @staticmethod
-    def forward(ctx: Any, t: Tensor, channel: Tensor, spatial: Tensor, base: Tensor) -> Tensor:
-        ctx.save_for_backward(t, channel, spatial, base)
-        return _factor(t, channel, spatial, base).mul_(t)
+    def forward(ctx: Any, t: Tensor, one: Tensor, other: Tensor, base: Tensor) -> Tensor:
+        ctx.save_for_backward(t, one, other, base)
+        return _factor(t, one, other, base).mul_(t)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        t, channel, spatial, base = ctx.saved_tensors
-        product = (grad * t).flatten(2)
-        # A row vector on the left is many times faster than a column on the right, in either memory format.
-        grad_channel = torch.bmm(spatial.flatten(1).unsqueeze(1), product.transpose(1, 2))
-        grad_spatial = torch.bmm(channel.flatten(1).unsqueeze(1), product)
+        t, one, other, base = ctx.saved_tensors
+        product = grad * t
+        grad_one, grad_other = _factor_gradients(product, one, other)
         grad_base = product.sum(dtype=base.dtype) if ctx.needs_input_grad[3] else None
         del product
-        grad_t = _factor(t, channel, spatial, base).mul_(grad)
-        return grad_t, grad_channel.view_as(channel), grad_spatial.view_as(spatial), grad_base
+        return _factor(t, one, other, base).mul_(grad), grad_one, grad_other, grad_base
 
 
 def _equal(t: Tensor, peak: Tensor) -> Tensor:
@@ -79,12 +88,32 @@ def _equal(t: Tensor, peak: Tensor) -> Tensor:
     return torch.eq(t, peak, out=torch.empty_like(t))
 
 
-def _factor(t: Tensor, channel: Tensor, spatial: Tensor, base: Tensor) -> Tensor:
-    """base + channel·spatial in the memory format of t."""
-    return torch.mul(channel, spatial, out=torch.empty_like(t)).add_(base)
+def _factor(t: Tensor, one: Tensor, other: Tensor, base: Tensor) -> Tensor:
+    """base + one·other in the memory format of t."""
+    return torch.mul(one, other, out=torch.empty_like(t)).add_(base)
+
+
+def _factor_gradients(product: Tensor, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the two masks, where ``product`` is that of one ⊙ other."""
+    if other.shape[1] > 1:
+        return (product * other).sum(3, keepdim=True), (product * one).sum(2, keepdim=True)
+    # A row vector on the left is many times faster than a column on the right, in either memory format.
+    product = product.flatten(2)
+    grad_one = torch.bmm(other.flatten(1).unsqueeze(1), product.transpose(1, 2))
+    grad_other = torch.bmm(one.flatten(1).unsqueeze(1), product)
+    return grad_one.view_as(one), grad_other.view_as(other)
 
 
 @torch.fx.wrap  # one node, here and below: feature extraction warns where graphs differ in training and evaluation
+def mean(t: Tensor, dims: list[int], training: bool) -> Tensor:
+    """Mean of t over dimensions, which are kept with size 1."""
+    if training and not is_scripting():
+        out: Tensor = _Mean.apply(t, dims)
+        return out
+    return t.mean(dims, keepdim=True)
+
+
+@torch.fx.wrap
 def pool(t: Tensor, training: bool) -> tuple[Tensor, Tensor]:
     """Mean and maximum of t over positions, each (B, C, 1, 1)."""
     if training and not is_scripting():
@@ -104,9 +133,9 @@ def summary(t: Tensor, channel: Tensor, training: bool) -> Tensor:
 
 
 @torch.fx.wrap
-def scale(t: Tensor, channel: Tensor, spatial: Tensor, base: Tensor, training: bool) -> Tensor:
-    """t ⊙ (base + channel ⊙ spatial); channel: (B, C, 1, 1), spatial: (B, 1, H, W), base 0-dim."""
+def scale(t: Tensor, one: Tensor, other: Tensor, base: Tensor, training: bool) -> Tensor:
+    """t ⊙ (base + one ⊙ other): masks (B, C, 1, 1) and (B, 1, H, W), or (B, C, H, 1) and (B, C, 1, W); base 0-dim."""
     if training and not is_scripting():
-        out: Tensor = _Scale.apply(t, channel, spatial, base)
+        out: Tensor = _Scale.apply(t, one, other, base)
         return out
-    return t * torch.addcmul(base.to(t.dtype), channel, spatial)
+    return t * torch.addcmul(base.to(t.dtype), one, other)

@@ -11,6 +11,8 @@ Losses = NDArray[np.float64]
 
 def dominance_ranks(losses: Losses) -> NDArray[np.int64]:
     """(N,): 0 on the front, 1 on the front of the rest, and so on (non-dominated sorting, K. Deb et al., 2002)."""
+    if losses.shape[1] == 1:  # as many fronts as values: no need to peel them off one by one
+        return np.unique(losses[:, 0], return_inverse=True)[1].astype(np.int64)
     one, other = losses[:, None], losses[None]
     dominates: NDArray[np.bool_] = np.all(one <= other, axis=2) & np.any(one < other, axis=2)
     ranks = np.full(len(losses), -1)

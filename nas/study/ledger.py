@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sqlalchemy as sa
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.storages._rdb import models
 from sqlalchemy.exc import IntegrityError
 
 from nas.architecture import Architecture
@@ -22,7 +24,7 @@ from nas.measurement import Cost, EpochRecord, Measurement, Outcome, StabilityEv
 from nas.study import tables
 from nas.study.objectives import quantities
 from nas.study.records import cost_of, epoch_of
-from nas.study.storage import clock
+from nas.study.storage import clock, only_reading
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -100,12 +102,12 @@ class Ledger:
     def held(self) -> list[int]:
         """The trials of which this worker holds the lease."""
         query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.worker_id == self.worker_id)
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             return list(connection.scalars(query))
 
     def holds(self, trial_id: int) -> bool:
         """Whether this worker still holds the lease."""
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             return self._holds(connection, trial_id)
 
     def _held(self, trial_id: int) -> tuple[sa.ColumnElement[bool], ...]:
@@ -154,12 +156,27 @@ class Ledger:
             .join(tables.trials, tables.trials.c.digest == tables.architectures.c.digest)
             .where(tables.trials.c.trial_id == trial_id)
         )
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             content = connection.scalar(query)
         return Architecture.from_dict(content) if content else None
 
-    def record_epoch(self, trial_id: int, seed: int, epoch: EpochRecord) -> None:
-        """Store one epoch; an attempt that was broken off may have stored it before.
+    def set_parameters(self, trial_id: int, params: Mapping[str, tuple[Any, BaseDistribution]]) -> None:
+        """Store Optuna's parameters of a trial, all in one transaction; Optuna would take one for each."""
+        rows = [
+            {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": distribution.to_internal_repr(value),
+                "distribution_json": distribution_to_json(distribution),
+            }
+            for name, (value, distribution) in params.items()
+        ]
+        with self._engine.begin() as connection:
+            self._require(connection, trial_id)
+            connection.execute(sa.insert(models.TrialParamModel), rows)
+
+    def record_epoch(self, trial_id: int, seed: int, epoch: EpochRecord, *, report: float | None = None) -> None:
+        """Store one epoch, and what Optuna is to hear of it; an attempt that was broken off may have stored it before.
 
         A trial that gets on is not what kills its workers: its crashes are forgotten.
         """
@@ -170,6 +187,8 @@ class Ledger:
             same = (done.trial_id == trial_id, done.seed == seed, done.epoch == epoch.epoch)
             again = connection.execute(sa.delete(tables.epochs).where(*same)).rowcount
             connection.execute(sa.insert(tables.epochs).values(trial_id=trial_id, seed=seed, **row))
+            if report is not None:
+                _report(connection, trial_id, epoch.epoch + 1, report)
             if not again:
                 mine = tables.trials.c.trial_id == trial_id
                 connection.execute(sa.update(tables.trials).where(mine).values(crashes=0))
@@ -249,7 +268,7 @@ class Ledger:
         query = sa.select(done.outcome, done.score).where(
             done.study_id == self.study_id, done.digest == digest, done.seed == seed, done.budget == budget
         )
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             row = connection.execute(query).first()
         return (Outcome(row.outcome), row.score) if row else None
 
@@ -271,7 +290,7 @@ class Ledger:
 
     def cost(self, trial_id: int) -> tuple[Cost, str | None] | None:
         """What `record_cost` has stored; None before."""
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             query = sa.select(tables.costs).where(tables.costs.c.trial_id == trial_id)
             row = connection.execute(query).mappings().first()
         return (cost_of(row), row["broken"]) if row else None
@@ -285,7 +304,7 @@ class Ledger:
         ran = ran.order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
         known = sa.select(tables.costs).where(tables.costs.c.study_id == self.study_id)
         found: dict[int, list[EpochRecord]] = {}
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             costs = {row["trial_id"]: cost_of(row) for row in connection.execute(known).mappings()}
             for row in connection.execute(ran).mappings():
                 found.setdefault(row["trial_id"], []).append(epoch_of(row))
@@ -295,7 +314,7 @@ class Ledger:
     def known(self, trial_id: int) -> tuple[int, dict[str, float]]:
         """Epochs that a trial has run, and what is known of it after them."""
         ran = sa.select(tables.epochs).where(tables.epochs.c.trial_id == trial_id).order_by(tables.epochs.c.epoch)
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             records = [epoch_of(row) for row in connection.execute(ran).mappings()]
         stored = self.cost(trial_id)
         return len(records), quantities(records, stored[0] if stored else None)
@@ -309,13 +328,13 @@ class Ledger:
             .where(done.study_id == self.study_id, done.outcome == Outcome.STOPPED.value, done.reason == reason)
             .group_by(done.trial_id)
         )
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def promotions(self) -> set[tuple[int, int]]:
         """(trial id, epochs): rungs past which a stopped trial was let."""
         query = sa.select(tables.promotions.c.trial_id, tables.promotions.c.epochs)
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             rows = connection.execute(query.where(tables.promotions.c.study_id == self.study_id))
             return {(row.trial_id, row.epochs) for row in rows}
 
@@ -344,13 +363,25 @@ class Ledger:
 
     def target(self) -> int:
         """Trials that the study is to have, those that a constraint keeps from training among them."""
-        with self._engine.connect() as connection:
+        with only_reading(), self._engine.connect() as connection:
             return int(connection.scalar(tables.num_trials_of(self.study_id)) or 0)
 
 
 def new_worker_id() -> str:
     """A name for this process that no other process ever had."""
     return f"{socket.gethostname()[:24]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _report(connection: sa.Connection, trial_id: int, step: int, value: float) -> None:
+    """What Optuna's ``Trial.report`` stores."""
+    reported = models.TrialIntermediateValueModel
+    stored, kind = reported.intermediate_value_to_stored_repr(value)
+    connection.execute(sa.delete(reported).where(reported.trial_id == trial_id, reported.step == step))
+    connection.execute(
+        sa.insert(reported).values(
+            trial_id=trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind
+        )
+    )
 
 
 def _event_row(trial_id: int, seed: int, event: StabilityEvent) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from nas.study import tables
 from nas.study.checkpoints import CheckpointFolder
 from nas.study.health import Health, dead_workers, examine, orphans_of, unleased
 from nas.study.records import Study
-from nas.study.storage import close_storage, exclusive, explained, open_storage
+from nas.study.storage import close_storage, exclusive, explained, only_reading, open_storage
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -61,9 +61,14 @@ def sweep(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()
     ``known_dead`` are workers that were ended on purpose: their trials are not to blame.
     """
     count = 0
-    for worker in dead_workers(storage.engine, study_id, known_dead):
+    with only_reading():
+        gone = dead_workers(storage.engine, study_id, known_dead)
+    for worker in gone:
         crashed = worker.worker_id not in known_dead
         count += sum(put_back(storage, trial_id, worker.worker_id, crashed=crashed) for trial_id in worker.trial_ids)
+    with only_reading():
+        if not unleased(storage.engine, study_id):
+            return count
     with exclusive(storage.url):  # trials are drawn and leased under this lock: none is in between
         for trial_id in unleased(storage.engine, study_id):
             count += _set_state(storage, trial_id, TrialState.WAITING)

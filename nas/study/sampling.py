@@ -2,23 +2,20 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.architecture import Architecture
 from nas.errors import NasError, UserError
 from nas.space.space import MAX_LISTED, SearchSpace
 from nas.space.vocabulary import Option
 from nas.study.evolution import BREEDS, decoded, ranked
-
-if TYPE_CHECKING:
-    from optuna.trial import Trial
 
 Claim = Callable[[int, Architecture], bool]
 """Makes the trial with this id the owner of an architecture; False where another trial owns it."""
@@ -67,13 +64,10 @@ def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     return {name: CategoricalDistribution(options) for name, options in space.choices().items()}
 
 
-def suggest(trial: "Trial", space: SearchSpace) -> Architecture:
-    """The architecture of a trial: all its parameters are suggested here, before anything can prune."""
-
-    def choose(name: str, options: Sequence[Option]) -> Option:
-        return cast("Option", trial.suggest_categorical(name, list(options)))
-
-    return space.decode(choose)
+def candidate_of(trial: Trial, space: SearchSpace) -> Architecture:
+    """What the study's `FusionSampler` draws for a trial, or has drawn."""
+    params = trial.relative_params
+    return space.decode(lambda name, _: params[name])
 
 
 class FusionSampler(BaseSampler):
@@ -152,12 +146,14 @@ class FusionSampler(BaseSampler):
             self._joint_of_gp(study) if self._name == "gp" else self._inner.sample_relative(study, trial, self._joint)
         )
 
+        alone = self._inner
+        if joint and self._name == "tpe":  # the constant liar would read all trials from the database for each choice
+            alone = TPESampler(seed=int(rng.integers(2**32)), constant_liar=False)
+
         def choose(name: str, options: Sequence[Option]) -> Option:  # noqa: ARG001 - the distribution has them
-            distribution = self._distributions[name]
-            drawn = joint if name in joint else self._inner.sample_relative(study, trial, {name: distribution})
-            if name in drawn:
-                return cast("Option", drawn[name])
-            return cast("Option", self._inner.sample_independent(study, trial, name, distribution))
+            if name in joint:
+                return cast("Option", joint[name])
+            return cast("Option", alone.sample_independent(study, trial, name, self._distributions[name]))
 
         return self._space.decode(choose)
 

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,11 @@ UPGRADES = (
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_balanced_accuracy FLOAT"),
 )
 """By the version that brought it; new tables need none."""
+LOCK_POLL_S = 0.02
+"""How often a worker tries to get the lock file while another one has it."""
 EXCLUSIVE_LOCK = 0x6E6173
 """Number of PostgreSQL's advisory lock: `nas` in ASCII."""
+_only_reads = ContextVar("only_reads", default=False)
 
 
 def redact(url: str) -> str:
@@ -92,7 +96,7 @@ def _check_driver(url: str) -> None:
 
 
 def _tune(engine: sa.Engine) -> None:
-    """SQLite: write-ahead log, and every transaction takes the write lock at its start.
+    """SQLite: write-ahead log, and every transaction takes the write lock at its start unless it only reads.
 
     pysqlite's deferred transactions let two workers read the same waiting trial and both claim it;
     ``BEGIN IMMEDIATE`` serialises them (https://docs.sqlalchemy.org/dialects/sqlite.html#pysqlite-serializable).
@@ -106,8 +110,8 @@ def _tune(engine: sa.Engine) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
     @sa.event.listens_for(engine, "begin")
-    def _immediate(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if _only_reads.get() else "BEGIN IMMEDIATE")
 
     engine.dispose()
 
@@ -126,6 +130,16 @@ def _explain(url: str, error: Exception) -> StorageError:
     }
     hint = next((text for key, text in hints.items() if key in cause), cause)
     return StorageError(f"{redact(url)}: {hint}")
+
+
+@contextmanager
+def only_reading() -> Iterator[None]:
+    """Transactions that begin in the block write nothing: they need not wait for those that do."""
+    token = _only_reads.set(True)
+    try:
+        yield
+    finally:
+        _only_reads.reset(token)
 
 
 def database_error(error: BaseException | None) -> sa.exc.DBAPIError | sqlite3.Error | None:
@@ -264,7 +278,7 @@ def exclusive(url: str) -> Iterator[None]:
     path = sqlite_path(url)
     if path is not None:
         _make_folder(path, url)
-        with FileLock(f"{path}-lock"):
+        with FileLock(f"{path}-lock", poll_interval=LOCK_POLL_S):
             yield
         return
     _check_driver(url)
@@ -326,8 +340,10 @@ def _check_before_creation(url: str) -> None:
 def _connect(url: str) -> "RDBStorage":
     import optuna
 
+    from nas.study.trial_storage import TrialStorage
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with explained(url):
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_kwargs(url))
+        storage = TrialStorage(url, engine_kwargs=_engine_kwargs(url))
     _tune(storage.engine)
     return storage

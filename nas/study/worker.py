@@ -30,7 +30,7 @@ from nas.study.pruning import make_pruner
 from nas.study.records import Study
 from nas.study.recover import put_back, sweep
 from nas.study.rungs import STOPPED, Rungs
-from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
+from nas.study.sampling import FusionSampler, SpaceExhausted, candidate_of, distributions
 from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
@@ -97,6 +97,7 @@ class Worker:
         self.rungs = Rungs(self.ledger, self.goals, pruner, epochs) if by_rungs else None
         self._promotions: set[tuple[int, int]] = set()
         self.study = self._load()
+        self._distributions = distributions(self.space)
         self._failures_in_a_row = 0
 
     def _load(self) -> optuna.Study:
@@ -204,21 +205,26 @@ class Worker:
         """What the trial is to train; None where another trial owns it and this one has ended."""
         name = trial.user_attrs.get(LANDMARK_ATTR)
         trial_id = trial._trial_id
-        try:
-            suggested = suggest(trial, self.space) if name is None or self._in_space(name) else None
-        except SpaceExhausted as error:
-            self._fail(trial, str(error))
-            self.ledger.want_no_more()
-            return None
         # What an attempt that was broken off has claimed stays this trial's, whatever was drawn since.
-        architecture = self.ledger.owned(trial_id) or (self._landmark(name) if name else suggested)
-        if architecture is None:
-            raise NasError(f"trial {trial.number}: nothing was drawn")
-        owner = self.ledger.own(trial_id, architecture, name)
-        if owner != trial_id:
-            number = self.storage.get_trial(owner).number
-            self._fail(trial, f"duplicate of trial {number}")
-            return None
+        architecture = self.ledger.owned(trial_id)
+        if architecture is None and name is None:
+            try:
+                architecture = candidate_of(trial, self.space)  # the sampler claims it for this trial
+            except SpaceExhausted as error:
+                self._fail(trial, str(error))
+                self.ledger.want_no_more()
+                return None
+            params = trial.relative_params
+        else:
+            architecture = architecture or landmark_in(self.space, str(name))
+            params = self.space.encode(architecture) or {}  # a landmark may lie outside the space
+            owner = self.ledger.own(trial_id, architecture, name)
+            if owner != trial_id:
+                number = self.storage.get_trial(owner).number
+                self._fail(trial, f"duplicate of trial {number}")
+                return None
+        if params and not trial.params:
+            self.ledger.set_parameters(trial_id, {key: (params[key], self._distributions[key]) for key in params})
         return architecture
 
     def _allowed(self, trial: Trial, architecture: Architecture) -> bool:
@@ -248,12 +254,6 @@ class Worker:
         told = self.storage.get_trial(trial._trial_id).constraints
         for name in values.keys() - told.keys():
             trial.set_constraint(name, values[name])
-
-    def _landmark(self, name: str) -> Architecture:
-        return landmark_in(self.space, name)
-
-    def _in_space(self, name: str) -> bool:
-        return self._landmark(name) in self.space
 
     def _fail(self, trial: Trial, reason: str) -> None:
         self.ledger.fail(trial._trial_id, reason)
@@ -300,11 +300,10 @@ class Worker:
         last = self.config.training.epochs - 1
 
         def on_epoch(epoch: EpochRecord) -> str | None:
-            self.ledger.record_epoch(trial._trial_id, self.config.seed, epoch)
+            # Optuna takes no reports with several objectives.
+            report = None if self.goals.several else getattr(epoch, self.goals.leading)
+            self.ledger.record_epoch(trial._trial_id, self.config.seed, epoch, report=report)
             run.epoch(epoch)
-            if not self.goals.several:  # Optuna takes no reports with several objectives
-                value = getattr(epoch, self.goals.leading)
-                self.storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch + 1, value)
             if is_landmark or epoch.epoch == last or self._goes_on(trial, epoch):
                 return None
             return self.config.pruner.name

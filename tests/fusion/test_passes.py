@@ -6,6 +6,7 @@ import torch
 from nas.fusion import passes
 
 SHAPE = (2, 3, 4, 5)
+NAMES = ("mean", "mean of rows", "pool", "summary", "scale", "scale by lines")
 layouts = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 
 
@@ -16,28 +17,36 @@ def tensor(*shape, layout=torch.contiguous_format):
 def calls(layout):
     t = tensor(*SHAPE, layout=layout)
     channel, spatial = tensor(2, 3, 1, 1), tensor(2, 1, 4, 5)
+    rows, columns = tensor(2, 3, 4, 1), tensor(2, 3, 1, 5)
     base = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    def scale(t, one, other, base, training=True):
+        return passes.scale(t, one, other, base, training)
+
     return {
+        "mean": (lambda t, training=True: passes.mean(t, [2, 3], training), (t,)),
+        "mean of rows": (lambda t, training=True: passes.mean(t, [3], training), (t,)),
         "pool": (lambda t, training=True: passes.pool(t, training), (t,)),
         "summary": (lambda t, c, training=True: passes.summary(t, c, training), (t, channel)),
-        "scale": (lambda t, c, s, b, training=True: passes.scale(t, c, s, b, training), (t, channel, spatial, base)),
+        "scale": (scale, (t, channel, spatial, base)),
+        "scale by lines": (scale, (t, rows, columns, base)),
     }
 
 
 @layouts
-@pytest.mark.parametrize("name", ["pool", "summary", "scale"])
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients(name, layout):
     function, inputs = calls(layout)[name]
     assert torch.autograd.gradcheck(function, inputs)
 
 
 @layouts
-@pytest.mark.parametrize("name", ["pool", "summary", "scale"])
+@pytest.mark.parametrize("name", NAMES)
 def test_values_and_layout_are_those_of_the_formula(name, layout):
     function, inputs = calls(layout)[name]
     ours, formula = function(*inputs), function(*inputs, training=False)
     torch.testing.assert_close(ours, formula)
-    if name == "scale":
+    if name.startswith("scale"):
         assert ours.is_contiguous(memory_format=layout)
 
 

@@ -1,5 +1,6 @@
 """Fencing, ownership, and putting back what dead workers held."""
 
+import dataclasses
 import os
 import subprocess
 import time
@@ -8,6 +9,7 @@ from collections.abc import Callable
 import optuna
 import pytest
 import sqlalchemy as sa
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
@@ -18,6 +20,7 @@ from nas.study.health import process_lives
 from nas.study.ledger import LeaseLost, Ledger
 from nas.study.records import Study
 from nas.study.recover import put_back, sweep
+from nas.study.sampling import distributions
 
 Storage = optuna.storages.RDBStorage
 Ask = Callable[[], optuna.Trial]
@@ -112,6 +115,28 @@ def test_answers_on_test_images_come_back_bit_by_bit(
     assert tuple(found[plain_of(space).digest]) == correct
 
 
+def test_parameters_are_stored_as_optuna_stores_them(
+    ask: Ask, ledger: Ledger, storage: Storage, space: SearchSpace
+) -> None:
+    known = distributions(space)
+    theirs, ours = ask(), ask()
+    params = {name: theirs.suggest_categorical(name, choice.choices) for name, choice in known.items()}
+    assert ledger.lease(ours._trial_id)
+    ledger.set_parameters(ours._trial_id, {name: (params[name], known[name]) for name in params})
+    expected, stored = (storage.get_trial(trial._trial_id) for trial in (theirs, ours))
+    assert stored.params == expected.params == params
+    assert stored.distributions == expected.distributions
+
+
+def test_epochs_are_reported_to_optuna(ask: Ask, ledger: Ledger, storage: Storage, space: SearchSpace) -> None:
+    trial = ask()
+    ledger.lease(trial._trial_id)
+    ledger.own(trial._trial_id, plain_of(space))
+    for epoch, value in ((0, 0.5), (0, 0.6), (1, 0.7)):
+        ledger.record_epoch(trial._trial_id, 0, dataclasses.replace(EPOCH, epoch=epoch), report=value)
+    assert storage.get_trial(trial._trial_id).intermediate_values == {1: 0.6, 2: 0.7}
+
+
 def test_an_epoch_that_is_run_again_is_stored_once(ask: Ask, ledger: Ledger, stored: Study, space: SearchSpace) -> None:
     trial = ask()
     ledger.lease(trial._trial_id)
@@ -132,15 +157,17 @@ def test_without_the_lease_nothing_is_written(
     other = Ledger(storage, stored.study_id, "w2")
     assert other.lease(trial._trial_id)
     for write in (
-        lambda: ledger.record_epoch(trial._trial_id, 0, EPOCH),
+        lambda: ledger.record_epoch(trial._trial_id, 0, EPOCH, report=0.6),
         lambda: ledger.finish(trial._trial_id, plain.digest, result()),
         lambda: ledger.fail(trial._trial_id, "x"),
+        lambda: ledger.set_parameters(trial._trial_id, {"x": ("a", CategoricalDistribution(["a"]))}),
     ):
         with pytest.raises(LeaseLost, match="another worker"):
             write()
     ledger.release(trial._trial_id)
     assert other.holds(trial._trial_id)
     assert stored.trial(0).epochs == ()
+    assert storage.get_trial(trial._trial_id).intermediate_values == {}
 
 
 def test_the_same_work_is_never_stored_twice(ask: Ask, ledger: Ledger, stored: Study, space: SearchSpace) -> None:
