@@ -119,12 +119,12 @@ class FusionSampler(BaseSampler):
         """What the sampler would like to see, one after the other."""
         if self._name == "grid":
             return self._from_grid(trial)
+        rng = np.random.default_rng([self._seed, trial.number, 1])
         if self._name in BREEDS:
             best = ranked(study)
-            rng = np.random.default_rng([self._seed, trial.number, 1])
             return (self._child(best, rng) for _ in range(SAMPLER_DRAWS))
         draws = GP_DRAWS if self._name == "gp" else SAMPLER_DRAWS
-        return (self._draw(study, trial) for _ in range(draws))
+        return (self._draw(study, trial, rng) for _ in range(draws))
 
     def _from_grid(self, trial: FrozenTrial) -> Iterator[Architecture]:
         """Every architecture once in an order of the study's seed; each trial begins at its own place."""
@@ -137,7 +137,7 @@ class FusionSampler(BaseSampler):
     def _child(self, best: Sequence[FrozenTrial], rng: np.random.Generator) -> Architecture:
         return decoded(self._space, BREEDS[self._name](self._space, best, rng), rng)
 
-    def _draw(self, study: Study, trial: FrozenTrial) -> Architecture:
+    def _draw(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> Architecture:
         """What every candidate is asked is drawn jointly, the rest one after the other.
 
         Optuna's own joint space would shrink to nothing at the first landmark that lies outside the space.
@@ -145,7 +145,6 @@ class FusionSampler(BaseSampler):
         joint = (
             self._joint_of_gp(study) if self._name == "gp" else self._inner.sample_relative(study, trial, self._joint)
         )
-
         alone = self._inner
         if joint and self._name == "tpe":  # the constant liar would read all trials from the database for each choice
             alone = TPESampler(seed=int(rng.integers(2**32)), constant_liar=False)

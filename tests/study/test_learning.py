@@ -6,8 +6,8 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.space.space import SearchSpace
+from nas.study.replay import suggest
 from nas.study.sampling import FusionSampler
-from tests.study.drawing import suggest
 
 SEEDS = range(3)
 
