@@ -35,7 +35,7 @@ from nas.study.front import hypervolume
 from nas.study.launch import create_study
 from nas.study.objective import OnEpoch
 from nas.study.records import Study
-from nas.study.replay import suggest
+from nas.study.sampling import suggest
 from nas.study.worker import StopFlag, Worker
 from nas.training.data.summary import DataSummary
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import chdtrc, ndtri, stdtr, stdtrit
 
 Values = NDArray[np.float64]
 Correct = NDArray[np.bool_]
@@ -60,7 +60,7 @@ class Difference:
 def mean_of(scores: Values) -> Mean:
     """Mean and interval of (S,)."""
     S = len(scores)
-    half = float(stdtrit(S - 1, 1 - LEVEL / 2) * scores.std(ddof=1) / math.sqrt(S))
+    half = float(scipy.special.stdtrit(S - 1, 1 - LEVEL / 2) * scores.std(ddof=1) / math.sqrt(S))
     return Mean(value=float(scores.mean()), low=float(scores.mean()) - half, high=float(scores.mean()) + half)
 
 
@@ -105,11 +105,11 @@ class _Comparison:
     @property
     def p_value(self) -> float:
         """Two-sided; 1 where nothing varies, because a spread that was not seen is unknown."""
-        return float(2 * stdtr(self.freedom, -abs(self.value) / self.error)) if self.error else 1.0
+        return float(2 * scipy.special.stdtr(self.freedom, -abs(self.value) / self.error)) if self.error else 1.0
 
     def difference(self, p_adjusted: float, count: int) -> Difference:
         """With the interval for one of ``count`` comparisons."""
-        half = float(stdtrit(self.freedom, 1 - LEVEL / (2 * count))) * self.error
+        half = float(scipy.special.stdtrit(self.freedom, 1 - LEVEL / (2 * count))) * self.error
         return Difference(
             value=self.value,
             low=self.value - half,
@@ -127,7 +127,7 @@ def bartlett(rows: Values) -> float:
     if variances.min() <= 0:
         return 0.0
     apart = (S - 1) * (A * math.log(variances.mean()) - np.log(variances).sum())
-    return float(chdtrc(A - 1, apart / (1 + (A + 1) / (3 * A * (S - 1)))))
+    return float(scipy.special.chdtrc(A - 1, apart / (1 + (A + 1) / (3 * A * (S - 1)))))
 
 
 def differences(
@@ -182,6 +182,6 @@ def seeds_needed(value: float, variance: float, from_images: float = 0.0, *, cou
         variance: of the paired difference of one seed.
         from_images: `image_variance`.
     """
-    z = float(ndtri(1 - LEVEL / (2 * count)) + ndtri(POWER))
+    z = float(scipy.special.ndtri(1 - LEVEL / (2 * count)) + scipy.special.ndtri(POWER))
     room = value**2 - z**2 * from_images
     return max(2, math.ceil(z**2 * variance / room)) if room > 0 else None

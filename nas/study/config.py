@@ -87,7 +87,7 @@ class StudyConfig(Document):
     """How `latency_ms` is timed."""
     sampler: SamplerName = "tpe"
     """`tpe` (multivariate, conditional), `nsga2`, `evolution` (regularised), `gp` (spaces without conditions), `grid`
-    (spaces that can be listed) or `random`."""
+    (spaces that can be listed) or `random`; several objectives: `nsga2` unless the file says otherwise."""
     pruner: PrunerConfig = PrunerConfig()
     """When a hopeless trial is stopped."""
     landmarks: tuple[str, ...] = tuple(LANDMARKS)
@@ -137,10 +137,11 @@ class StudyConfig(Document):
 
     @model_validator(mode="before")
     @classmethod
-    def _pruner_of_several(cls, content: Any) -> Any:
+    def _usual_of_several(cls, content: Any) -> Any:
+        """What `benchmarks/objectives.py` found best for several objectives, where the file does not say."""
         objectives, pruner = content.get("objectives"), content.get("pruner", {})
         if isinstance(objectives, Mapping) and len(objectives) > 1 and isinstance(pruner, Mapping):
-            return {**content, "pruner": {"name": "asha", **pruner}}
+            return {"sampler": "nsga2", **content, "pruner": {"name": "asha", **pruner}}
         return content
 
     @model_validator(mode="after")

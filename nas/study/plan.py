@@ -15,7 +15,7 @@ from nas.study.evolution import child_of
 from nas.study.launch import cpu_count
 from nas.study.objective import known_cost
 from nas.study.objectives import cost_quantities
-from nas.study.sampling import FusionSampler, candidate_of
+from nas.study.sampling import FusionSampler, suggest
 from nas.training.data import open_data
 from nas.training.pace import Pace, measure_pace
 from nas.training.run import resolve_device
@@ -95,7 +95,7 @@ def first_suggestions(config: StudyConfig, space: SearchSpace) -> tuple[Architec
         study.enqueue_trial(space.encode(network) or {})
         study.ask()
     free = space.size - sum(network in space for network in landmarks)
-    drawn = tuple(candidate_of(study.ask(), space) for _ in range(min(SUGGESTIONS, free)))
+    drawn = tuple(suggest(study.ask(), space) for _ in range(min(SUGGESTIONS, free)))
     return drawn or tuple(landmarks[:1])
 
 

@@ -5,29 +5,18 @@ One worker, no guard and no landmarks; everything else is drawn and stopped as i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import optuna
 
 from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.space.space import SearchSpace
-from nas.space.vocabulary import Option
 from nas.study.config import PrunerConfig
 from nas.study.pruning import make_pruner
-from nas.study.sampling import FusionSampler, SpaceExhausted
+from nas.study.sampling import FusionSampler, SpaceExhausted, suggest
 
 Curves = Mapping[Architecture, Sequence[float]]
 """Score after each epoch, by canonical architecture; all of one length."""
-
-
-def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
-    """The architecture of a trial in a study without tables of ours: Optuna stores its parameters one by one."""
-
-    def choose(name: str, options: Sequence[Option]) -> Option:
-        return cast("Option", trial.suggest_categorical(name, list(options)))
-
-    return space.decode(choose)
 
 
 @dataclass(frozen=True, kw_only=True)

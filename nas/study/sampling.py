@@ -64,10 +64,13 @@ def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     return {name: CategoricalDistribution(options) for name, options in space.choices().items()}
 
 
-def candidate_of(trial: Trial, space: SearchSpace) -> Architecture:
-    """What the study's `FusionSampler` draws for a trial, or has drawn."""
-    params = trial.relative_params
-    return space.decode(lambda name, _: params[name])
+def suggest(trial: Trial, space: SearchSpace) -> Architecture:
+    """The architecture of a trial of a study in memory, where Optuna stores its parameters one by one."""
+
+    def choose(name: str, options: Sequence[Option]) -> Option:
+        return cast("Option", trial.suggest_categorical(name, list(options)))
+
+    return space.decode(choose)
 
 
 class FusionSampler(BaseSampler):
@@ -94,11 +97,13 @@ class FusionSampler(BaseSampler):
         self._distributions: dict[str, BaseDistribution] = dict(distributions(space))
         self._joint = {name: self._distributions[name] for name in space.joint_choices()}
         self._inner: BaseSampler = make_sampler(name, seed)
+        self._single: BaseSampler = TPESampler(seed=seed ^ 1, constant_liar=False)
         self._grid: list[Architecture] = []
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Seed by the trial's place, so that a resumed study goes on where it was."""
-        self._inner = make_sampler(self._name, place_seed(self._seed, trial.number))
+        seed = place_seed(self._seed, trial.number)
+        self._inner, self._single = make_sampler(self._name, seed), TPESampler(seed=seed ^ 1, constant_liar=False)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All choices of the space: candidates are drawn whole."""
@@ -147,7 +152,7 @@ class FusionSampler(BaseSampler):
         )
         alone = self._inner
         if joint and self._name == "tpe":  # the constant liar would read all trials from the database for each choice
-            alone = TPESampler(seed=int(rng.integers(2**32)), constant_liar=False)
+            alone = self._single
 
         def choose(name: str, options: Sequence[Option]) -> Option:  # noqa: ARG001 - the distribution has them
             if name in joint:

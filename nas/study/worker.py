@@ -30,7 +30,7 @@ from nas.study.pruning import make_pruner
 from nas.study.records import Study
 from nas.study.recover import put_back, sweep
 from nas.study.rungs import STOPPED, Rungs
-from nas.study.sampling import FusionSampler, SpaceExhausted, candidate_of, distributions
+from nas.study.sampling import FusionSampler, SpaceExhausted, distributions
 from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
@@ -209,12 +209,12 @@ class Worker:
         architecture = self.ledger.owned(trial_id)
         if architecture is None and name is None:
             try:
-                architecture = candidate_of(trial, self.space)  # the sampler claims it for this trial
+                params = trial.relative_params  # drawn, and claimed for this trial
             except SpaceExhausted as error:
                 self._fail(trial, str(error))
                 self.ledger.want_no_more()
                 return None
-            params = trial.relative_params
+            architecture = self.space.decode(lambda choice, _: params[choice])
         else:
             architecture = architecture or landmark_in(self.space, str(name))
             params = self.space.encode(architecture) or {}  # a landmark may lie outside the space

@@ -6,8 +6,7 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.space.space import SearchSpace
-from nas.study.replay import suggest
-from nas.study.sampling import FusionSampler
+from nas.study.sampling import FusionSampler, suggest
 
 SEEDS = range(3)
 

@@ -111,6 +111,12 @@ def test_several_objectives_have_a_pruner_that_knows_them() -> None:
     assert parsed().pruner.name == "median"
 
 
+def test_several_objectives_have_the_sampler_that_was_measured_best() -> None:
+    assert parsed(objectives=TWO).sampler == "nsga2"
+    assert parsed(objectives=TWO, sampler="tpe").sampler == "tpe"
+    assert parsed().sampler == "tpe"
+
+
 def test_what_has_to_be_known_before_a_training() -> None:
     assert parsed().known_costs == ()
     assert parsed(objectives=TWO, constraints=["params <= 5", "train_s <= 3"]).known_costs == ("params", "latency_ms")

@@ -8,8 +8,7 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.space.space import SearchSpace
-from nas.study.replay import suggest
-from nas.study.sampling import FusionSampler, SpaceExhausted, make_sampler, place_seed
+from nas.study.sampling import FusionSampler, SpaceExhausted, make_sampler, place_seed, suggest
 
 SMALL = {
     "schema": 1,
