@@ -20,7 +20,7 @@ from nas.measurement import Cost, EpochRecord, StabilityEvent
 from nas.study import tables
 from nas.study.config import StudyConfig
 from nas.study.front import best_first, dominance_ranks
-from nas.study.objectives import Objectives, holds, quantities
+from nas.study.objectives import REFUSED, Objectives, holds, quantities
 from nas.study.storage import clock, explained, open_engine, redact, sqlite_path
 
 ALIVE_S = 30.0
@@ -60,6 +60,12 @@ class TrialRecord:
     finished_at: datetime | None
     epochs: tuple[EpochRecord, ...]
     events: tuple[StabilityEvent, ...]
+
+    @property
+    def refused(self) -> str | None:
+        """How the network breaks a constraint that keeps it from training; None where none does."""
+        kind, _, text = (self.reason or "").partition(": ")
+        return text if kind == REFUSED else None
 
     @property
     def stage_texts(self) -> tuple[str, ...]:
@@ -239,6 +245,17 @@ class Study:
             events = _events_by_trial(connection, self.study_id)
         settings = self.settings
         return tuple(_record(row, epochs[row["trial_id"]], events[row["trial_id"]], settings) for row in rows)
+
+    def promotions(self) -> set[tuple[int, int]]:
+        """(number of the trial, epochs): rungs past which a trial was let after it had been stopped there."""
+        ours = tables.promotions.c
+        query = (
+            sa.select(tables.optuna_trials.c.number, ours.epochs)
+            .join(tables.promotions, ours.trial_id == tables.optuna_trials.c.trial_id)
+            .where(ours.study_id == self.study_id)
+        )
+        with explained(self.url), self._engine.connect() as connection:
+            return {(row.number, row.epochs) for row in connection.execute(query)}
 
     def workers(self) -> tuple[WorkerRecord, ...]:
         """All workers that ever joined, oldest first."""
