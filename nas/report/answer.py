@@ -60,13 +60,13 @@ class Answer:
 
 def answer(study: Study, records: tuple[TrialRecord, ...]) -> Answer:
     """The answer as far as the study has come."""
-    best = best_of(records)
+    goals, num_complete = study.settings.goals, sum(t.state == "complete" for t in records)
+    best = best_of(records, goals)
     plain_score = next((t.score for t in records if t.landmark == "plain"), None)
     shown = [t for t in records if t.score is not None and (t.landmark or t is best)]
     shown.sort(key=lambda t: (t is not best, -(t.score or 0.0), t.number))
     contenders = tuple(_contender(t, t is best, plain_score, study.num_val) for t in shown)
     plain = next((c for c in contenders if c.label == "plain"), None)
-    goals, num_complete = study.settings.goals, sum(t.state == "complete" for t in records)
     if goals.several:
         headline = _front_headline(records, goals, num_complete)
     elif goals.leading != "val_accuracy":

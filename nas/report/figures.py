@@ -188,6 +188,7 @@ def _range(values: Sequence[float]) -> list[float]:
 
 def _step_line(members: Sequence[TrialRecord], pair: Objectives) -> Figure:
     points = [pair.values(t.values) for t in members]
+    cheap = pair.directions[pair.names[0]] == "minimize"
     ranks = dominance_ranks(pair.losses(points))
     ends = sorted({point for point, rank in zip(points, ranks, strict=True) if rank == 0})
     return {
@@ -199,7 +200,7 @@ def _step_line(members: Sequence[TrialRecord], pair: Objectives) -> Figure:
         "line": {
             "color": "--good",
             "width": 2,
-            "shape": "hv" if pair.directions[pair.names[0]] == "minimize" else "vh",
+            "shape": "hv" if cheap else "vh",
         },
         "hoverinfo": "skip",
     }

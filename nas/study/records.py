@@ -281,8 +281,8 @@ class Study:
         raise UserError(f"study {self.name!r} has no trial {number}; trials: {known}")
 
     def best(self) -> TrialRecord | None:
-        """The complete trial that is best by the leading objective (the first of equals), None before there is one."""
-        return best_of(self.trials())
+        """The complete trial that is best by the leading objective, None before there is one; see `best_of`."""
+        return best_of(self.trials(), self.settings.goals)
 
     def front(self) -> tuple[TrialRecord, ...]:
         """The complete trials of which no other is better in every objective; see `front_of`."""
@@ -294,10 +294,11 @@ def file_name(study_name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", study_name)
 
 
-def best_of(trials: tuple[TrialRecord, ...]) -> TrialRecord | None:
-    """The trial with the highest merit; of equals the one with the lowest number."""
-    ranked = [(t.merit, -t.number, t) for t in trials if t.merit is not None]
-    return max(ranked, key=lambda entry: entry[:2], default=(0, 0, None))[2]
+def best_of(trials: tuple[TrialRecord, ...], goals: Objectives) -> TrialRecord | None:
+    """The trial with the highest merit; of equals one that no other of them dominates, with the lowest number."""
+    merit = max((t.merit for t in trials if t.merit is not None), default=None)
+    equals = tuple(t for t in trials if merit is not None and t.merit == merit)
+    return next(iter(front_of(equals, goals)), None)
 
 
 def front_of(trials: tuple[TrialRecord, ...], goals: Objectives) -> tuple[TrialRecord, ...]:
