@@ -66,6 +66,7 @@ def work(study: Study, engine: Engine, limit_s: float | None) -> int:
 def _write_results(study: Study) -> None:
     """Write the best architecture and the report, and say where they are."""
     from nas.export.files import export_architecture
+    from nas.report.answer import export_command
     from nas.report.page import write_report
 
     if study.best() is None:
@@ -75,6 +76,8 @@ def _write_results(study: Study) -> None:
     write_report(study, page)
     typer.echo(f"best network   {best}")
     typer.echo(f"report         {page}")
+    if study.settings.goals.several:
+        say(f"for the front  {export_command(study, study.folder / 'front')}")
     say(f"for timm       nas export {study.name}{_storage_hint(study)} --format timm -o {model}")
 
 

@@ -2,14 +2,19 @@
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
-from nas.study.records import Study, TrialRecord, best_of, wilson_interval
+from nas.report.front import head
+from nas.report.summary import value_text
+from nas.study.objectives import Objectives
+from nas.study.records import Study, TrialRecord, best_of, front_of, landmark_of, wilson_interval
 from nas.study.storage import DEFAULT_URL, redact
 
 NOTE = (
     "One seed each, and intervals of the {count} validation images alone: a candidate to confirm with more seeds, "
     "not a proven difference. The best of many is also partly the luckiest of many."
 )
+NOTHING_YET = "No trial is complete yet."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +38,10 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The best network of a study and what it stands against."""
+    """The best network of a study, or the front of several objectives, and what it stands against."""
 
     best: TrialRecord | None
+    """By the leading objective."""
     plain: Contender | None
     contenders: tuple[Contender, ...]
     """Best first, then the landmarks from high to low."""
@@ -44,7 +50,7 @@ class Answer:
     note: str
     """What the scores do not show."""
     export: str
-    """The command that writes the best architecture."""
+    """The command that writes the best architecture, or all of the front."""
 
     @property
     def winner(self) -> Contender | None:
@@ -54,17 +60,24 @@ class Answer:
 
 def answer(study: Study, records: tuple[TrialRecord, ...]) -> Answer:
     """The answer as far as the study has come."""
-    best = best_of(records)
+    goals, num_complete = study.settings.goals, sum(t.state == "complete" for t in records)
+    best = best_of(records, goals)
     plain_score = next((t.score for t in records if t.landmark == "plain"), None)
     shown = [t for t in records if t.score is not None and (t.landmark or t is best)]
     shown.sort(key=lambda t: (t is not best, -(t.score or 0.0), t.number))
     contenders = tuple(_contender(t, t is best, plain_score, study.num_val) for t in shown)
     plain = next((c for c in contenders if c.label == "plain"), None)
+    if goals.several:
+        headline = _front_headline(records, goals, num_complete)
+    elif goals.leading != "val_accuracy":
+        headline = _value_headline(best, landmark_of(records, "plain"), goals.leading, num_complete)
+    else:
+        headline = _headline(contenders, plain, num_complete)
     return Answer(
         best=best,
         plain=plain,
         contenders=contenders,
-        headline=_headline(contenders, plain, sum(t.state == "complete" for t in records)),
+        headline=headline,
         note=NOTE.format(count=study.num_val),
         export=export_command(study),
     )
@@ -90,7 +103,7 @@ def _contender(record: TrialRecord, is_best: bool, plain: float | None, num_val:
 def _headline(contenders: tuple[Contender, ...], plain: Contender | None, num_complete: int) -> str:
     best = contenders[0] if contenders and contenders[0].is_best else None
     if best is None:
-        return "No trial is complete yet."
+        return NOTHING_YET
     found = f"The best of {num_complete} complete trials scored {best.score:.4f}"
     if plain is None or best.above_plain is None:
         return f"{found}; the plain network has no score yet."
@@ -102,7 +115,38 @@ def _headline(contenders: tuple[Contender, ...], plain: Contender | None, num_co
     return f"{found}, {gap}; their intervals overlap."
 
 
-def export_command(study: Study) -> str:
-    """The command that writes the best architecture of a study, to be copied into a shell."""
+def _value_headline(best: TrialRecord | None, plain: TrialRecord | None, name: str, num_complete: int) -> str:
+    """Of one objective other than the accuracy, which the intervals are of."""
+    if best is None:
+        return NOTHING_YET
+    found = f"The best of {num_complete} complete trials has {name} {value_text(name, best.values[name])}"
+    if best is plain:
+        return f"{found}: it is the plain network itself. No fusion did better."
+    if plain is None or name not in plain.values:
+        return f"{found}; the plain network has none yet."
+    return f"{found}, the plain network {value_text(name, plain.values[name])}."
+
+
+def _front_headline(records: tuple[TrialRecord, ...], goals: Objectives, num_complete: int) -> str:
+    members, plain = front_of(records, goals), landmark_of(records, "plain")
+    if not members:
+        return NOTHING_YET
+    count = f"{len(members)} network{'s' if len(members) > 1 else ''}"
+    names = ", ".join(head(name, goals) for name in goals.names)
+    found = f"{count} that none beats in every objective ({names}), of {num_complete} complete trials"
+    if plain is None or plain.state != "complete":
+        return f"{found}; the plain network is not among them yet."
+    if plain.merit is None:
+        return f"{found}; the plain network breaks a constraint."
+    if plain in members:
+        return f"{found}; the plain network is one of them."
+    losses = goals.losses([goals.values(t.values) for t in (plain, *members)])
+    better = int((losses[1:] <= losses[0]).all(axis=1).sum())
+    return f"{found}; {better} of them {'is' if better == 1 else 'are'} at least as good as the plain network in all."
+
+
+def export_command(study: Study, folder: Path | None = None) -> str:
+    """The command that writes the answer of a study, to be copied into a shell; a front goes to ``folder``."""
     storage = "" if study.url == DEFAULT_URL else f" --storage {shlex.quote(redact(study.url))}"
-    return f"nas export {shlex.quote(study.name)}{storage} -o best.yaml"
+    front = f"--trial front -o {shlex.quote(str(folder or 'front'))}"
+    return f"nas export {shlex.quote(study.name)}{storage} {front if study.settings.goals.several else '-o best.yaml'}"

@@ -94,7 +94,7 @@ def effects(records: Sequence[TrialRecord], choice: Choice) -> tuple[Effect, ...
     Trials that were stopped early have scores of another kind and are only counted, so an option that is
     stopped often looks better here than it is.
     """
-    ran = [t for t in records if t.architecture is not None and t.state in ENDED]
+    ran = [t for t in records if t.architecture is not None and t.state in ENDED and t.refused is None]
     return tuple(effect for stage in range(STAGES) for effect in _stage_effects(ran, stage, choice))
 
 

@@ -4,14 +4,18 @@ A colour that begins with ``--`` names a property of the page's style sheet, so 
 the light and the dark page.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from nas.report.front import head
 from nas.report.history import HistoryPoint, front, kind_of
 from nas.report.instability import LossTrace
 from nas.report.trials import stages_text
-from nas.study.records import TrialRecord
+from nas.study.front import dominance_ranks
+from nas.study.objectives import Objectives
+from nas.study.records import TrialRecord, front_of
 
 Figure = dict[str, Any]
 
@@ -31,8 +35,8 @@ KINDS = {
 HOVER = "trial %{x}<br>%{y:.4f}<br>%{customdata}<extra></extra>"
 
 
-def history_figure(points: Sequence[HistoryPoint], records: Sequence[TrialRecord]) -> Figure:
-    """Scores in the order of the trials, and the best so far as a step line."""
+def history_figure(points: Sequence[HistoryPoint], records: Sequence[TrialRecord], goals: Objectives) -> Figure:
+    """The leading objective in the order of the trials, and the best so far as a step line."""
     texts = {t.number: stages_text(t) for t in records}
     data: list[Figure] = []
     best = [p for p in points if p.best_so_far is not None]
@@ -57,13 +61,18 @@ def history_figure(points: Sequence[HistoryPoint], records: Sequence[TrialRecord
                     "mode": "markers",
                     "name": kind,
                     "x": [p.trial for p in chosen],
-                    "y": [p.score for p in chosen],
+                    "y": [p.value for p in chosen],
                     "customdata": [texts[p.trial] for p in chosen],
                     "hovertemplate": HOVER,
                     "marker": {**marker, "size": 7},
                 }
             )
-    return {"data": data, "layout": _layout("trial", "validation accuracy")}
+    return {"data": data, "layout": _layout("trial", axis_title(goals.leading, goals))}
+
+
+def axis_title(name: str, goals: Objectives) -> str:
+    """What an axis of an objective is called."""
+    return "validation accuracy" if name == "val_accuracy" and not goals.several else head(name, goals)
 
 
 def curves_figure(records: Sequence[TrialRecord], highlighted: TrialRecord | None) -> Figure:
@@ -139,6 +148,75 @@ def cost_figure(records: Sequence[TrialRecord]) -> Figure:
         if chosen
     ]
     return {"data": data, "layout": _layout("multiply-accumulates of one image", "validation accuracy")}
+
+
+def front_figure(records: tuple[TrialRecord, ...], goals: Objectives, other: str) -> Figure:
+    """The leading objective over another one: the front before all else that ran.
+
+    The line joins those that none beats in these two objectives alone; with more of them, other members lie beside it.
+    The axes reach as far as complete trials do, so that stopped ones do not squeeze them.
+    """
+    pair = Objectives({name: goals.directions[name] for name in (other, goals.leading)})
+    known = [t for t in records if all(math.isfinite(t.values.get(name, math.nan)) for name in pair.names)]
+    complete, members = [t for t in known if t.state == "complete"], front_of(records, goals)
+    if not members:
+        return {"data": [], "layout": {}}
+    searched = [t for t in known if not t.landmark and t not in members]
+    marks: list[tuple[str, list[TrialRecord], Figure]] = [
+        ("stopped", [t for t in searched if t.state != "complete"], {**KINDS["stopped"], "size": 7, "opacity": 0.5}),
+        ("complete", [t for t in searched if t.state == "complete"], {"color": "--text", "size": 6, "opacity": 0.6}),
+        ("front", list(members), {"color": "--good", "size": 10}),
+        (
+            "landmarks",
+            [t for t in known if t.landmark not in (None, "plain")],
+            {"color": "--text", "symbol": "diamond-open", "size": 13},
+        ),
+        ("plain", [t for t in known if t.landmark == "plain"], {"color": "--bad", "symbol": "star-open", "size": 16}),
+    ]
+    layout = _layout(axis_title(other, goals), axis_title(goals.leading, goals))
+    for axis, name in (("xaxis", other), ("yaxis", goals.leading)):
+        layout[axis]["range"] = _range([t.values[name] for t in complete])
+    data = [_step_line(members, pair), *(_marks(name, those, pair, marker) for name, those, marker in marks if those)]
+    return {"data": data, "layout": layout}
+
+
+def _range(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    air = 0.06 * (high - low) or 0.01 * abs(high) or 1.0
+    return [low - air, high + air]
+
+
+def _step_line(members: Sequence[TrialRecord], pair: Objectives) -> Figure:
+    points = [pair.values(t.values) for t in members]
+    cheap = pair.directions[pair.names[0]] == "minimize"
+    ranks = dominance_ranks(pair.losses(points))
+    ends = sorted({point for point, rank in zip(points, ranks, strict=True) if rank == 0})
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "best of these two",
+        "x": [x for x, _ in ends],
+        "y": [y for _, y in ends],
+        "line": {
+            "color": "--good",
+            "width": 2,
+            "shape": "hv" if cheap else "vh",
+        },
+        "hoverinfo": "skip",
+    }
+
+
+def _marks(name: str, trials: Sequence[TrialRecord], pair: Objectives, marker: Figure) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [t.values[pair.names[0]] for t in trials],
+        "y": [t.values[pair.names[1]] for t in trials],
+        "customdata": [[t.number, t.landmark or stages_text(t)] for t in trials],
+        "hovertemplate": "trial %{customdata[0]}<br>%{x:.5g}, %{y:.4f}<br>%{customdata[1]}<extra></extra>",
+        "marker": marker,
+    }
 
 
 def traces_figure(traces: Sequence[LossTrace]) -> Figure:

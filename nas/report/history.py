@@ -1,24 +1,27 @@
 """How a search went: scores over trials, epochs spent and saved, and the front of score and cost."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.measurement import EpochRecord
 from nas.report.instability import is_unstable
 from nas.report.summary import ENDED
+from nas.study.objectives import Objectives
 from nas.study.records import TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryPoint:
-    """A trial that has a score, in the order of the numbers."""
+    """A trial that ran, in the order of the numbers."""
 
     trial: int
     kind: str
     """complete, stopped (by the pruner), unstable or running."""
-    score: float
+    value: float
+    """Of the leading objective, after the last epoch."""
     best_so_far: float | None
-    """Highest score of a complete trial up to this one."""
+    """Best value of a complete trial within the constraints up to this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +52,25 @@ class Spending:
 
 
 def kind_of(record: TrialRecord) -> str:
-    """complete, stopped, unstable, running, waiting or fail."""
+    """complete, stopped, infeasible, unstable, running, waiting or fail."""
     if is_unstable(record):
         return "unstable"
+    if record.refused is not None:
+        return "infeasible"
     return "stopped" if record.state == "pruned" else record.state
 
 
-def history(records: Sequence[TrialRecord]) -> tuple[HistoryPoint, ...]:
-    """One point for each trial with a score."""
+def history(records: Sequence[TrialRecord], goals: Objectives) -> tuple[HistoryPoint, ...]:
+    """One point for each trial that has a finite value of the leading objective."""
     points: list[HistoryPoint] = []
     best: float | None = None
     for record in records:
-        if record.score is None:
+        value = record.values.get(goals.leading, math.nan)
+        if not math.isfinite(value):
             continue
-        if record.state == "complete":
-            best = record.score if best is None else max(best, record.score)
-        points.append(HistoryPoint(trial=record.number, kind=kind_of(record), score=record.score, best_so_far=best))
+        if record.merit is not None:
+            best = value if best is None else max(best, value, key=goals.merit)
+        points.append(HistoryPoint(trial=record.number, kind=kind_of(record), value=value, best_so_far=best))
     return tuple(points)
 
 

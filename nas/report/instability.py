@@ -59,7 +59,7 @@ def instability(records: Sequence[TrialRecord]) -> Instability:
     """Count what broke and where."""
     ran = [t for t in records if t.state in ENDED and t.architecture is not None and (t.epochs or t.events)]
     broken = [t for t in ran if is_unstable(t)]
-    reasons = Counter(t.reason for t in records if t.reason)
+    reasons = Counter(t.reason for t in records if t.reason and t.refused is None)
     return Instability(
         num_trials=len(ran),
         num_unstable=len(broken),

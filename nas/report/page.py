@@ -19,10 +19,11 @@ from nas.report.answer import Answer, answer
 from nas.report.confirm import Verdict, costs, difference_text, verdict
 from nas.report.drawing import PATTERN_TITLES, StageDrawing, stage_drawings
 from nas.report.effects import OPTIONS, Choice, Effect, Importance, effects, importances
-from nas.report.figures import Figure, cost_figure, curves_figure, history_figure, traces_figure
+from nas.report.figures import Figure, cost_figure, curves_figure, front_figure, history_figure, traces_figure
+from nas.report.front import Front, Limit, Rung, front, limits, rungs
 from nas.report.history import Spending, history, kind_of, spending, survivors
 from nas.report.instability import Instability, instability
-from nas.report.summary import candidate_summary, duration_text
+from nas.report.summary import candidate_summary, duration_text, value_text
 from nas.study.records import Study, TrialRecord
 from nas.study.storage import redact
 
@@ -32,7 +33,8 @@ class Report:
     """What a report shows, section by section."""
 
     name: str
-    target: int
+    num_wanted: int
+    """Networks that the study is to train."""
     made_at: datetime
     records: tuple[TrialRecord, ...]
     answer: Answer
@@ -40,6 +42,13 @@ class Report:
     """Of the best architecture; empty before there is one."""
     verdict: Verdict | None
     """What its confirmation says; None where none was begun."""
+    front: Front | None
+    """None where there is one objective."""
+    rungs: tuple[Rung, ...]
+    """Of several objectives; empty where nothing stops them."""
+    limits: tuple[Limit, ...]
+    columns: tuple[str, ...]
+    """Objectives that have a column of their own among the trials."""
     spending: Spending
     survivors: tuple[tuple[int, int], ...]
     """Epochs, and how many trials finished them."""
@@ -61,28 +70,40 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 """The page from top to bottom: each is a template in ``templates/sections`` and a link in the head."""
+HAVE_COLUMNS = ("val_accuracy", "params", "macs")
+"""Objectives that the table of trials shows in any case."""
 
 
 def read_report(study: Study) -> Report:
     """Read a study and work out its report."""
-    records = study.trials()
+    records, settings = study.trials(), study.settings
+    goals = settings.goals
     found = answer(study, records)
     broken = instability(records)
     choices: tuple[Choice, ...] = tuple(OPTIONS)
     figures = {
-        "history": history_figure(history(records), records),
+        "history": history_figure(history(records, goals), records, goals),
         "curves": curves_figure(records, found.best),
-        "cost": cost_figure(records),
         "traces": traces_figure(broken.traces),
     }
+    best = front(records, goals) if goals.several else None
+    if best is None:
+        figures["cost"] = cost_figure(records)
+    else:
+        figures |= {f"front-{name}": front_figure(records, goals, name) for name in best.others}
+    stops = goals.several and settings.pruner.name == "asha"
     return Report(
         name=study.name,
-        target=study.target,
+        num_wanted=study.num_wanted,
         made_at=datetime.now(UTC),
         records=records,
         answer=found,
         drawings=stage_drawings(found.best.architecture) if found.best and found.best.architecture else (),
         verdict=verdict(study),
+        front=best,
+        rungs=rungs(records, settings.pruner.rungs(settings.training.epochs), study.promotions()) if stops else (),
+        limits=limits(records, settings.limits),
+        columns=tuple(name for name in goals.names if name not in HAVE_COLUMNS),
         spending=spending(records),
         survivors=survivors(records),
         importances=importances(records),
@@ -181,6 +202,11 @@ def compact(count: float | None) -> str:
     return f"{count:g}"
 
 
+def value_of(value: float, name: str) -> str:
+    """An objective's value for people, as a filter."""
+    return value_text(name, value)
+
+
 def render(report: Report) -> str:
     """The page."""
     script, plotly = _template_text("page.js"), _plotly()
@@ -191,7 +217,12 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"compact": compact, "duration": duration_text, "difference": difference_text}
+    environment.filters |= {
+        "compact": compact,
+        "duration": duration_text,
+        "difference": difference_text,
+        "value_of": value_of,
+    }
     scripts = (plotly, script) if report.figures else (script,)
     return environment.get_template("page.html.j2").render(
         report=report,

@@ -44,6 +44,11 @@ class PrunerConfig(Document):
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
     """asha, hyperband: one in this many goes on to the next rung."""
 
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """Epochs after which asha compares trials that run for ``epochs``."""
+        powers = (self.min_epochs * self.reduction_factor**k for k in range(epochs.bit_length()))
+        return tuple(level for level in powers if level < epochs)
+
 
 class LatencyConfig(Document):
     """How `latency_ms` is timed: alone on its device, in turns with the plain network."""

@@ -22,6 +22,9 @@ QUALITIES: tuple[str, ...] = get_args(Quality)
 KNOWN_COSTS: tuple[str, ...] = get_args(KnownCost)
 QUANTITIES: tuple[str, ...] = (*QUALITIES, *KNOWN_COSTS, "train_s")
 
+REFUSED = "infeasible"
+"""Begins the reason of a trial that a constraint keeps from training."""
+
 _CONSTRAINT = re.compile(r"(?P<quantity>\w+)\s*(?P<relation><=|>=)\s*(?P<limit>[^\s*]+)(?P<plain>\s*\*\s*plain)?")
 
 Quantities = Mapping[str, float]
@@ -78,6 +81,11 @@ class Constraint:
         """The value beside the bound it breaks, for people."""
         sign = ">" if self.relation == "<=" else "<"
         return f"{self.quantity} {values[self.quantity]:.6g} {sign} {self.bound(plain):.6g}"
+
+    def gave(self, broken_text: str) -> bool:
+        """Whether `broken_text` of this constraint reads like that."""
+        quantity, _, sign, *_ = broken_text.split()
+        return quantity == self.quantity and sign != self.relation[0]
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.relation} {self.limit:.12g}{' * plain' if self.of_plain else ''}"

@@ -20,7 +20,7 @@ from nas.measurement import Cost, EpochRecord, StabilityEvent
 from nas.study import tables
 from nas.study.config import StudyConfig
 from nas.study.front import best_first, dominance_ranks
-from nas.study.objectives import Objectives, holds, quantities
+from nas.study.objectives import REFUSED, Objectives, holds, quantities
 from nas.study.storage import clock, explained, open_engine, redact, sqlite_path
 
 ALIVE_S = 30.0
@@ -60,6 +60,12 @@ class TrialRecord:
     finished_at: datetime | None
     epochs: tuple[EpochRecord, ...]
     events: tuple[StabilityEvent, ...]
+
+    @property
+    def refused(self) -> str | None:
+        """How the network breaks a constraint that keeps it from training; None where none does."""
+        kind, _, text = (self.reason or "").partition(": ")
+        return text if kind == REFUSED else None
 
     @property
     def stage_texts(self) -> tuple[str, ...]:
@@ -240,6 +246,17 @@ class Study:
         settings = self.settings
         return tuple(_record(row, epochs[row["trial_id"]], events[row["trial_id"]], settings) for row in rows)
 
+    def promotions(self) -> set[tuple[int, int]]:
+        """(number of the trial, epochs): rungs past which a trial was let after it had been stopped there."""
+        ours = tables.promotions.c
+        query = (
+            sa.select(tables.optuna_trials.c.number, ours.epochs)
+            .join(tables.promotions, ours.trial_id == tables.optuna_trials.c.trial_id)
+            .where(ours.study_id == self.study_id)
+        )
+        with explained(self.url), self._engine.connect() as connection:
+            return {(row.number, row.epochs) for row in connection.execute(query)}
+
     def workers(self) -> tuple[WorkerRecord, ...]:
         """All workers that ever joined, oldest first."""
         columns = [c for c in tables.workers.c if c.name != "study_id"]
@@ -264,8 +281,8 @@ class Study:
         raise UserError(f"study {self.name!r} has no trial {number}; trials: {known}")
 
     def best(self) -> TrialRecord | None:
-        """The complete trial that is best by the leading objective (the first of equals), None before there is one."""
-        return best_of(self.trials())
+        """The complete trial that is best by the leading objective, None before there is one; see `best_of`."""
+        return best_of(self.trials(), self.settings.goals)
 
     def front(self) -> tuple[TrialRecord, ...]:
         """The complete trials of which no other is better in every objective; see `front_of`."""
@@ -277,10 +294,11 @@ def file_name(study_name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", study_name)
 
 
-def best_of(trials: tuple[TrialRecord, ...]) -> TrialRecord | None:
-    """The trial with the highest merit; of equals the one with the lowest number."""
-    ranked = [(t.merit, -t.number, t) for t in trials if t.merit is not None]
-    return max(ranked, key=lambda entry: entry[:2], default=(0, 0, None))[2]
+def best_of(trials: tuple[TrialRecord, ...], goals: Objectives) -> TrialRecord | None:
+    """The trial with the highest merit; of equals one that no other of them dominates, with the lowest number."""
+    merit = max((t.merit for t in trials if t.merit is not None), default=None)
+    equals = tuple(t for t in trials if merit is not None and t.merit == merit)
+    return next(iter(front_of(equals, goals)), None)
 
 
 def front_of(trials: tuple[TrialRecord, ...], goals: Objectives) -> tuple[TrialRecord, ...]:

@@ -23,8 +23,7 @@ class Rungs:
 
     def __init__(self, ledger: Ledger, goals: Objectives, config: PrunerConfig, epochs: int) -> None:
         self._ledger, self._goals, self._factor = ledger, goals, config.reduction_factor
-        powers = (config.min_epochs * config.reduction_factor**k for k in range(epochs.bit_length()))
-        self.levels = tuple(level for level in powers if level < epochs)
+        self.levels = config.rungs(epochs)
         """Epochs after which trials are compared."""
 
     def goes_on(self, trial_id: int, epochs: int) -> bool:

@@ -25,7 +25,7 @@ from nas.study.config import StudyConfig
 from nas.study.evolution import STOPPED_ATTR
 from nas.study.health import grace_s
 from nas.study.ledger import LeaseLost, Ledger, new_worker_id
-from nas.study.objectives import cost_quantities
+from nas.study.objectives import REFUSED, cost_quantities
 from nas.study.pruning import make_pruner
 from nas.study.records import Study
 from nas.study.recover import put_back, sweep
@@ -234,7 +234,7 @@ class Worker:
         known = self.ledger.cost(trial._trial_id)
         broken = known[1] if known else self._price(trial, architecture)
         if broken is not None:
-            self.ledger.fail(trial._trial_id, f"infeasible: {broken}")
+            self.ledger.fail(trial._trial_id, f"{REFUSED}: {broken}")
             self.study.tell(trial, state=TrialState.PRUNED)
         return broken is None
 

@@ -72,9 +72,12 @@ def event(*losses: float | str, signal: str = "loss-spike") -> StabilityEvent:
     )
 
 
-def synthetic(url: str, num_trials: int, *, name: str = "made", source: str = "digits") -> Study:
-    """A study of made-up trials: landmarks first; then some are stopped, some break and some fail."""
-    content = {"name": name, "space": "full", "trials": num_trials, "data": {"source": source}}
+def synthetic(url: str, num_trials: int, *, name: str = "made", source: str = "digits", **keys: Any) -> Study:
+    """A study of made-up trials: landmarks first; then some are stopped, some break and some fail.
+
+    With several objectives (a study's ``keys``) they have costs too, some break a constraint and one is promoted.
+    """
+    content = {"name": name, "space": "full", "trials": num_trials, "data": {"source": source}, **keys}
     config = StudyConfig.parse(content, "synthetic")
     study = create_study(config, f"name: {name}\n", url, lambda _: SUMMARY)
     space = SearchSpace.from_dict(study.space)
@@ -88,6 +91,8 @@ def synthetic(url: str, num_trials: int, *, name: str = "made", source: str = "d
             drawn = space.sample(random)
         seen.add(drawn.digest)
         add_trial(rows, study.study_id, number, drawn, random)
+        if config.goals.several:
+            add_cost(rows, study.study_id, number, random)
     engine = open_storage(url).engine
     with engine.begin() as connection:
         connection.execute(sa.delete(OPTUNA_TRIALS).where(OPTUNA_TRIALS.c.study_id == study.study_id))
@@ -98,13 +103,44 @@ def synthetic(url: str, num_trials: int, *, name: str = "made", source: str = "d
     return open_study(url, name)
 
 
-OUR_TABLES = ("architectures", "trials", "measurements", "epochs", "events")
+OUR_TABLES = ("architectures", "trials", "measurements", "epochs", "events", "costs", "promotions")
+SEVERAL: dict[str, Any] = {
+    "objectives": {"val_accuracy": "maximize", "latency_ms": "minimize", "params": "minimize"},
+    "constraints": ["latency_ms <= 1.5 * plain", "params <= 400000", "val_accuracy >= 0.9"],
+    "training": {"epochs": EPOCHS},
+}
+"""Keys of a study with three objectives."""
 KINDS = {
     "complete": ("COMPLETE", EPOCHS, None),
     "stopped": ("PRUNED", 2, "median"),
     "unstable": ("PRUNED", 1, "loss-spike"),
     "fail": ("FAIL", 0, "its worker died 3 times"),
 }
+
+
+def add_cost(rows: Rows, study_id: int, number: int, random: np.random.Generator) -> None:
+    """What was known of a trial before its training: trials 9, 34, … were too slow, trial 6 was promoted."""
+    trial_id, latency = 1000 * study_id + number + 1, 1.0 + 0.4 * (number > 0) * random.random()
+    too_slow = number % 25 == 9
+    rows[tables.costs].append(
+        {
+            "trial_id": trial_id,
+            "study_id": study_id,
+            "num_params": 308_538 + 37 * (number % 7),
+            "macs": 994_000,
+            "latency_ms": 2.0 if too_slow else latency,
+            "latency_low_ms": latency - 0.1,
+            "latency_high_ms": latency + 0.2,
+            "plain_latency_ms": 1.0,
+            "device": "cpu",
+            "broken": "latency_ms 2 > 1.5" if too_slow else None,
+        }
+    )
+    if too_slow:
+        rows[OPTUNA_TRIALS][-1]["state"] = "PRUNED"
+        rows[tables.trials][-1]["reason"] = "infeasible: latency_ms 2 > 1.5"
+    if number == 6:
+        rows[tables.promotions].append({"trial_id": trial_id, "study_id": study_id, "epochs": 1})
 
 
 def kind_of_number(number: int) -> str:

@@ -4,7 +4,8 @@ import pytest
 from scipy import stats
 
 from nas.report.answer import answer
-from nas.study.records import Study
+from nas.study.config import StudyConfig
+from nas.study.records import Study, TrialRecord
 
 from .synthetic import record
 
@@ -14,10 +15,16 @@ class Stub:
 
     name, url, num_val = "it's mine", "postgresql://me:secret@host/db", 360
 
+    def __init__(self, **keys: object) -> None:
+        self.settings = StudyConfig.parse({"name": "s", **keys}, "stub")
+
 
 @pytest.fixture
 def stub() -> Study:
     return Stub()  # type: ignore[return-value]
+
+
+TWO = {"objectives": {"val_accuracy": "maximize", "params": "minimize"}}
 
 
 def test_best_first_then_landmarks_from_high_to_low(stub: Study) -> None:
@@ -67,3 +74,59 @@ def test_before_anything_is_known(stub: Study) -> None:
 def test_the_export_command_survives_a_shell_and_hides_the_password(stub: Study) -> None:
     expected = """nas export 'it'"'"'s mine' --storage 'postgresql://me:***@host/db' -o best.yaml"""
     assert answer(stub, ()).export == expected
+
+
+def valued(number: int, accuracy: float, params: float, **fields: object) -> TrialRecord:
+    return record(number, accuracy, values={"val_accuracy": accuracy, "params": params}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("plain", "said"),
+    [
+        (
+            (0.90, 5.0),
+            "3 networks that none beats in every objective (val_accuracy ↑, params ↓), of 3 complete trials; ",
+        ),
+        ((0.90, 5.0), "; the plain network is one of them."),
+        ((0.90, 6.0), "2 networks that none beats"),
+        ((0.90, 6.0), "; 1 of them is at least as good as the plain network in all."),
+        ((0.80, 9.0), "; 2 of them are at least as good as the plain network in all."),
+    ],
+)
+def test_the_answer_of_several_objectives_is_a_front(plain: tuple[float, float], said: str) -> None:
+    study: Study = Stub(**TWO)  # type: ignore[assignment]
+    records = (valued(0, *plain, landmark="plain"), valued(1, 0.95, 8.0), valued(2, 0.92, 6.0))
+    found = answer(study, records)
+    assert said in found.headline
+    assert found.best is records[1]
+    assert found.export.endswith(" --trial front -o front")
+
+
+def test_of_equally_accurate_networks_the_cheaper_one_is_best() -> None:
+    study: Study = Stub(**TWO)  # type: ignore[assignment]
+    records = (valued(0, 0.95, 8.0), valued(1, 0.95, 5.0), valued(2, 0.95, 5.0), valued(3, 0.90, 1.0))
+    assert answer(study, records).best is records[1]
+
+
+def test_a_front_without_plain() -> None:
+    study: Study = Stub(**TWO)  # type: ignore[assignment]
+    assert answer(study, ()).headline == "No trial is complete yet."
+    running = valued(0, 0.5, 1.0, state="running", landmark="plain")
+    found = answer(study, (running, valued(1, 0.9, 8.0)))
+    assert found.headline.startswith("1 network that none beats")
+    assert found.headline.endswith("; the plain network is not among them yet.")
+    broken = valued(0, 0.5, 1.0, merit=None, landmark="plain")
+    assert answer(study, (broken, valued(1, 0.9, 8.0))).headline.endswith("; the plain network breaks a constraint.")
+
+
+def test_another_objective_leads() -> None:
+    study: Study = Stub(objectives={"val_loss": "minimize"})  # type: ignore[assignment]
+
+    def lost(number: int, loss: float, **fields: object) -> TrialRecord:
+        return record(number, 0.9, values={"val_loss": loss}, merit=-loss, **fields)
+
+    plain = lost(0, 0.5, landmark="plain")
+    best = "The best of 2 complete trials has val_loss 0.2500, the plain network 0.5000."
+    assert answer(study, (plain, lost(1, 0.25))).headline == best
+    assert "it is the plain network itself" in answer(study, (plain, lost(1, 0.75))).headline
+    assert answer(study, (lost(1, 0.75),)).headline.endswith("; the plain network has none yet.")

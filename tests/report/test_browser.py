@@ -24,7 +24,7 @@ DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     DRIVER is None and "FUSION_NAS_BROWSER" not in os.environ, reason="needs chromium and chromedriver"
 )
-PLOTS = 4
+PLOTS = {"study": 4, "several": 5}
 AXE_RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa"]}}
 
 
@@ -82,9 +82,14 @@ def head(browser: Chrome, name: str) -> WebElement:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_plots_layout_and_contrast(browser: Chrome, page: Path, scheme: str, width: int) -> None:
+@pytest.mark.parametrize("which", PLOTS)
+def test_plots_layout_and_contrast(
+    browser: Chrome, request: pytest.FixtureRequest, tmp_path: Path, which: str, scheme: str, width: int
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render(read_report(request.getfixturevalue(which))))
     show(browser, page, scheme=scheme, width=width)
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".plot .main-svg:first-child")) == PLOTS
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".plot .main-svg:first-child")) == PLOTS[which]
     assert browser.execute_script("return document.documentElement.scrollWidth") == width
     browser.execute_script(AXE_SCRIPT)
     found = browser.execute_async_script(

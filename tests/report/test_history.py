@@ -1,25 +1,43 @@
 """Scores over trials, what was spent and saved, and the front."""
 
+import pytest
+
 from nas.report.history import front, history, kind_of, spending, survivors
+from nas.study.objectives import Objectives
 
 from .synthetic import event, record
 
+ACCURACY = Objectives({"val_accuracy": "maximize"})
 COMPLETE = record(0, 0.1, 0.2, 0.3, 0.4, 0.9)
 STOPPED = record(1, 0.2, 0.3, state="pruned", reason="median")
 BROKEN = record(2, 0.1, state="pruned", reason="loss-spike", events=(event(1.0),))
 NEVER_RAN = record(3, state="fail", budget=None, score=None)
 RUNNING = record(4, 0.95, state="running", budget=None)
+REFUSED = record(5, state="pruned", reason="infeasible: params 9 > 5", budget=None)
 ALL = (COMPLETE, STOPPED, BROKEN, NEVER_RAN, RUNNING)
 
 
 def test_kinds() -> None:
-    assert [kind_of(t) for t in ALL] == ["complete", "stopped", "unstable", "fail", "running"]
+    kinds = ["complete", "stopped", "unstable", "fail", "running", "infeasible"]
+    assert [kind_of(t) for t in (*ALL, REFUSED)] == kinds
 
 
 def test_only_complete_trials_raise_the_best() -> None:
-    points = history((*ALL, record(5, 0.8), record(6, 0.92)))
+    points = history((*ALL, record(5, 0.8), record(6, 0.92)), ACCURACY)
     assert [(p.trial, p.best_so_far) for p in points] == [(0, 0.9), (1, 0.9), (2, 0.9), (4, 0.9), (5, 0.9), (6, 0.92)]
-    assert history((STOPPED,))[0].best_so_far is None
+    assert history((STOPPED,), ACCURACY)[0].best_so_far is None
+
+
+@pytest.mark.parametrize(("direction", "best"), [("maximize", [2.0, 2.0, 3.0]), ("minimize", [2.0, 1.0, 1.0])])
+def test_the_best_of_another_objective(direction: str, best: list[float]) -> None:
+    goals = Objectives({"val_loss": direction})
+    losses = (2.0, 1.0, 3.0)
+    trials = [record(i, 0.5, values={"val_loss": loss}, merit=goals.merit(loss)) for i, loss in enumerate(losses)]
+    broken = record(3, 0.5, state="pruned", values={"val_loss": float("nan")})
+    out_of_bounds = record(4, 0.5, values={"val_loss": 0.0 if direction == "minimize" else 9.0}, merit=None)
+    points = history((*trials, broken, out_of_bounds), goals)
+    assert [p.value for p in points[:3]] == list(losses)
+    assert [(p.trial, p.best_so_far) for p in points] == [*zip((0, 1, 2, 4), (*best, best[-1]), strict=True)]
 
 
 def test_spending_counts_the_epochs_that_were_not_run() -> None:
@@ -30,6 +48,7 @@ def test_spending_counts_the_epochs_that_were_not_run() -> None:
     assert spent.saved_s == 7.0  # a second an epoch
     assert spent.train_s == 8.0
     assert spending(()).saved_share == 0
+    assert spending((*ALL, REFUSED)) == spent
 
 
 def test_survivors() -> None:

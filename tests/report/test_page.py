@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from nas.study.launch import create_study
 from nas.study.records import Study
 from tests.study.conftest import SUMMARY
 
-from .synthetic import synthetic
+from .synthetic import SEVERAL, synthetic
 
 SECTIONS = ["answer", "search", "matters", "broke", "trials", "provenance"]
 MAX_BYTES = 8 * 2**20
@@ -65,6 +66,37 @@ def test_shows_the_answer_and_every_trial(html: str, study: Study) -> None:
     assert study.data["fingerprint"] in page.text
 
 
+def test_a_front_stands_in_the_search(several: Study, html: str) -> None:
+    page = Page(render(read_report(several)))
+    assert [attrs["id"] for tag, attrs in page.tags if tag == "section"] == SECTIONS
+    front = several.front()
+    assert f"{len(front)} networks that none beats in every objective (val_accuracy ↑" in page.text
+    assert "--trial front -o front" in page.text
+    plots = [attrs["data-figure"] for _, attrs in page.tags if "data-figure" in attrs]
+    assert plots == ["front-latency_ms", "front-params", "history", "curves", "traces"]
+    regions = [attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "region"]
+    assert regions[1:4] == ["Members of the front beside the plain network", "Constraints", "Rungs"]
+    assert "latency_ms <= 1.5 * plain" in page.text
+    assert page.text.count(" · front") + page.text.count("front</td>") >= 1
+    kinds = [attrs["data-kind"] for tag, attrs in page.tags if tag == "tr" and "data-kind" in attrs]
+    assert kinds.count("infeasible") == 4
+    assert not {"Constraints", "Rungs"} & {a.get("aria-label") for _, a in Page(html).tags}
+    assert "latency_ms" not in html[: html.index('<script type="application/json"')]
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [{"val_macro_f1": "maximize"}, {"val_loss": "minimize"}, {"params": "minimize", "val_loss": "minimize"}],
+)
+def test_other_objectives(tmp_path: Path, objectives: dict[str, str]) -> None:
+    """Of the first an older version recorded nothing: there is a page all the same."""
+    study = synthetic(f"sqlite:///{tmp_path / 'nas.db'}", 30, objectives=objectives)
+    report = read_report(study)
+    html = render(report)
+    assert ("history" in report.figures) == ("val_loss" in objectives)
+    assert "NaN" not in html[html.index('id="figures"') :].split("</script>")[0]
+
+
 def test_needs_no_network(html: str) -> None:
     for tag, attrs in Page(html).tags:
         assert tag not in ("link", "img", "iframe", "object")
@@ -78,15 +110,16 @@ def test_needs_no_network(html: str) -> None:
 
 
 def test_a_thousand_trials_stay_small(tmp_path: Path) -> None:
-    page = render(read_report(synthetic(f"sqlite:///{tmp_path / 'nas.db'}", 1000)))
+    page = render(read_report(synthetic(f"sqlite:///{tmp_path / 'nas.db'}", 1000, **SEVERAL)))
     assert len(page.encode()) < MAX_BYTES
 
 
 EVIL = "</script><script>document.title = 'stolen'</script><img src=x onerror=alert(1)>"
 
 
-def test_user_text_is_text(tmp_path: Path) -> None:
-    study = synthetic(f"sqlite:///{tmp_path / 'nas.db'}", 12, name=f"n{EVIL}", source=f"folder:/d{EVIL}")
+@pytest.mark.parametrize("keys", [{}, SEVERAL], ids=["one", "several"])
+def test_user_text_is_text(tmp_path: Path, keys: dict[str, Any]) -> None:
+    study = synthetic(f"sqlite:///{tmp_path / 'nas.db'}", 12, name=f"n{EVIL}", source=f"folder:/d{EVIL}", **keys)
     html = render(read_report(study))
     page = Page(html)
     assert f"n{EVIL}" in page.text
