@@ -124,12 +124,12 @@ class FusionSampler(BaseSampler):
         """What the sampler would like to see, one after the other."""
         if self._name == "grid":
             return self._from_grid(trial)
-        rng = np.random.default_rng([self._seed, trial.number, 1])
         if self._name in BREEDS:
             best = ranked(study)
+            rng = np.random.default_rng([self._seed, trial.number, 1])
             return (self._child(best, rng) for _ in range(SAMPLER_DRAWS))
         draws = GP_DRAWS if self._name == "gp" else SAMPLER_DRAWS
-        return (self._draw(study, trial, rng) for _ in range(draws))
+        return (self._draw(study, trial) for _ in range(draws))
 
     def _from_grid(self, trial: FrozenTrial) -> Iterator[Architecture]:
         """Every architecture once in an order of the study's seed; each trial begins at its own place."""
@@ -142,7 +142,7 @@ class FusionSampler(BaseSampler):
     def _child(self, best: Sequence[FrozenTrial], rng: np.random.Generator) -> Architecture:
         return decoded(self._space, BREEDS[self._name](self._space, best, rng), rng)
 
-    def _draw(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> Architecture:
+    def _draw(self, study: Study, trial: FrozenTrial) -> Architecture:
         """What every candidate is asked is drawn jointly, the rest one after the other.
 
         Optuna's own joint space would shrink to nothing at the first landmark that lies outside the space.
