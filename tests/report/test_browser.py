@@ -45,10 +45,17 @@ def browser() -> Iterator[Chrome]:
 
 
 @pytest.fixture(scope="module")
-def page(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(read_report(study)))
-    return path
+def pages(study: Study, several: Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One objective, and several."""
+    folder = tmp_path_factory.mktemp("page")
+    for name, one in (("study", study), ("several", several)):
+        (folder / f"{name}.html").write_text(render(read_report(one)))
+    return {name: folder / f"{name}.html" for name in PLOTS}
+
+
+@pytest.fixture(scope="module")
+def page(pages: dict[str, Path]) -> Path:
+    return pages["study"]
 
 
 def show(browser: Chrome, page: Path, *, scheme: str = "light", width: int = 1280) -> None:
@@ -84,11 +91,9 @@ def head(browser: Chrome, name: str) -> WebElement:
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("which", PLOTS)
 def test_plots_layout_and_contrast(
-    browser: Chrome, request: pytest.FixtureRequest, tmp_path: Path, which: str, scheme: str, width: int
+    browser: Chrome, pages: dict[str, Path], which: str, scheme: str, width: int
 ) -> None:
-    page = tmp_path / "report.html"
-    page.write_text(render(read_report(request.getfixturevalue(which))))
-    show(browser, page, scheme=scheme, width=width)
+    show(browser, pages[which], scheme=scheme, width=width)
     assert len(browser.find_elements(By.CSS_SELECTOR, ".plot .main-svg:first-child")) == PLOTS[which]
     assert browser.execute_script("return document.documentElement.scrollWidth") == width
     browser.execute_script(AXE_SCRIPT)
