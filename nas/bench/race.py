@@ -132,11 +132,13 @@ def race(
     ]
     regrets: dict[Setting, list[Values]] = {setting: [] for setting in settings}
     trials: dict[Setting, list[int]] = {setting: [] for setting in settings}
-    for done, (task, (found, counts)) in enumerate(zip(tasks, _results(tasks, workers), strict=True), start=1):
+    done = 0
+    for task, (found, counts) in zip(tasks, _results(tasks, workers), strict=True):
         regrets[task.setting].append(found)
         trials[task.setting] += counts
+        done += len(task.replays)
         if on_progress is not None:
-            on_progress(min(done * CHUNK, len(settings) * replays), len(settings) * replays)
+            on_progress(done, len(settings) * replays)
     columns = range(len(table.seeds))
     quality = [_Yardstick.of(table, column) for column in columns]
     return Race(

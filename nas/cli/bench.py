@@ -1,6 +1,7 @@
 """``nas bench``: replays on FusionBench, the table of complete trainings that ships with the package."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,8 +16,8 @@ def bench(
     what: Annotated[
         Literal["samplers", "estimators", "effects"],
         typer.Argument(
-            metavar="samplers|estimators|effects",
-            help="Replay samplers and pruners; rank by the score after each epoch; or tell what each choice does.",
+            metavar="WHAT",
+            help="samplers: replay them; estimators: rank by the score after each epoch; effects: of each choice.",
         ),
     ],
     replays: Annotated[int, typer.Option(min=2, help="samplers: replays of each.")] = 20,
@@ -67,11 +68,9 @@ class _Teller:
     """Says now and then on standard error how many replays are done."""
 
     def __init__(self) -> None:
-        self._told_at = 0.0
+        self._told_at = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        import time
-
         from nas.cli.progress import say
 
         if done == total or time.monotonic() - self._told_at > TELL_EVERY_S:
