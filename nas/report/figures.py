@@ -182,7 +182,7 @@ def front_figure(records: tuple[TrialRecord, ...], goals: Objectives, other: str
 
 def _range(values: Sequence[float]) -> list[float]:
     low, high = min(values), max(values)
-    air = 0.06 * (high - low) or 0.01 * abs(high) or 1.0
+    air = 0.1 * (high - low) or 0.01 * abs(high) or 1.0
     return [low - air, high + air]
 
 
@@ -203,6 +203,7 @@ def _step_line(members: Sequence[TrialRecord], pair: Objectives) -> Figure:
             "shape": "hv" if cheap else "vh",
         },
         "hoverinfo": "skip",
+        "showlegend": False,
     }
 
 
