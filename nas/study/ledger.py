@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -297,19 +297,22 @@ class Ledger:
 
     # Rungs
 
-    def reached(self, epochs: int) -> dict[int, dict[str, float]]:
-        """What was known after so many epochs, by trial id, of all trials that ran so long."""
-        ran = sa.select(tables.epochs).join(tables.trials, tables.trials.c.trial_id == tables.epochs.c.trial_id)
-        ran = ran.where(tables.trials.c.study_id == self.study_id, tables.epochs.c.epoch < epochs)
-        ran = ran.order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
-        known = sa.select(tables.costs).where(tables.costs.c.study_id == self.study_id)
+    def reached(self, epochs: int, beside: Collection[int] = ()) -> dict[int, dict[str, float]]:
+        """What was known after so many epochs, by trial id, of all trials that ran so long but those in ``beside``."""
+        ran, ours = tables.epochs.c, tables.trials.c
+        there = sa.select(ran.trial_id).join(tables.trials, ours.trial_id == ran.trial_id)
+        there = there.where(ours.study_id == self.study_id, ran.epoch == epochs - 1)
         found: dict[int, list[EpochRecord]] = {}
         with only_reading(), self._engine.connect() as connection:
+            new = set(connection.scalars(there)) - set(beside)
+            if not new:
+                return {}
+            known = sa.select(tables.costs).where(tables.costs.c.trial_id.in_(new))
             costs = {row["trial_id"]: cost_of(row) for row in connection.execute(known).mappings()}
-            for row in connection.execute(ran).mappings():
+            rows = sa.select(tables.epochs).where(ran.trial_id.in_(new), ran.epoch < epochs)
+            for row in connection.execute(rows.order_by(ran.trial_id, ran.epoch)).mappings():
                 found.setdefault(row["trial_id"], []).append(epoch_of(row))
-        whole = {trial: records for trial, records in found.items() if len(records) == epochs}
-        return {trial: quantities(records, costs.get(trial)) for trial, records in whole.items()}
+        return {trial: quantities(records, costs.get(trial)) for trial, records in found.items()}
 
     def known(self, trial_id: int) -> tuple[int, dict[str, float]]:
         """Epochs that a trial has run, and what is known of it after them."""

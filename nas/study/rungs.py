@@ -7,7 +7,7 @@ that is stopped keeps its checkpoint. It is promoted when it belongs to the chos
 Optuna refuses to prune with several objectives (https://github.com/optuna/optuna/issues/2792).
 """
 
-import numpy as np
+import math
 
 from nas.study.config import PrunerConfig
 from nas.study.front import best_first
@@ -25,6 +25,8 @@ class Rungs:
         self._ledger, self._goals, self._factor = ledger, goals, config.reduction_factor
         self.levels = config.rungs(epochs)
         """Epochs after which trials are compared."""
+        self._values: dict[int, dict[int, tuple[float, ...]]] = {level: {} for level in self.levels}
+        """What trials had at each rung, by their ids; it stays as it is once a trial has got there."""
 
     def goes_on(self, trial_id: int, epochs: int) -> bool:
         """Whether a trial that has run so many epochs may run more now."""
@@ -47,11 +49,9 @@ class Rungs:
 
     def _chosen(self, level: int) -> list[int]:
         """Ids of the trials that go on at a rung, best first; what has no finite values is never among them."""
-        values = {
-            trial_id: self._goals.values(known)
-            for trial_id, known in self._ledger.reached(level).items()
-            if all(name in known for name in self._goals.names)
-        }
-        finite = {trial_id: row for trial_id, row in values.items() if np.isfinite(row).all()}
-        ids, losses = list(finite), self._goals.losses(list(finite.values()))
+        values = self._values[level]
+        for trial_id, known in self._ledger.reached(level, values).items():
+            values[trial_id] = tuple(known.get(name, math.nan) for name in self._goals.names)
+        ids = sorted(trial_id for trial_id, row in values.items() if all(map(math.isfinite, row)))
+        losses = self._goals.losses([values[trial_id] for trial_id in ids])
         return [ids[i] for i in best_first(losses)[: len(ids) // self._factor]]

@@ -74,7 +74,7 @@ class TrackedRun:
 
     def epoch(self, record: EpochRecord) -> None:
         """Log an epoch; steps are epochs, from 1."""
-        values = {name: value for name, value in asdict(record).items() if name != "epoch"}
+        values = {name: value for name, value in asdict(record).items() if name != "epoch" and value is not None}
         self._attempt(self._metrics, values, record.epoch + 1)
 
     def finish(self, result: Measurement) -> None:
