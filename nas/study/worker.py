@@ -117,7 +117,6 @@ class Worker:
                     try:
                         trial = self._next_trial()
                         if trial is None:
-                            self._clean(last=True)
                             break
                         done += self._work_on(trial)
                     except Exception as error:  # only a lost connection is survived, see below
@@ -140,10 +139,13 @@ class Worker:
         sweep(self.storage, self.ledger.study_id)
         with exclusive(self.url):  # two workers that see the last free place would both take it
             self._refresh()
+            # Read before anybody is promoted: what ends later may promote one that was stopped.
+            over = all(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
             if not self._waiting() and self.rungs is not None and self.rungs.promote():
                 self._refresh()
             trials = self.study.get_trials(deepcopy=False)
             if len(trials) >= self.ledger.target() and not self._waiting():
+                self._clean(over=over)
                 return None
             trial = self.study.ask()
             if not self.ledger.lease(trial._trial_id):
@@ -276,8 +278,8 @@ class Worker:
         self._tell(trial, *result)
         self._clean()
 
-    def _clean(self, *, last: bool = False) -> None:
-        """Remove the files that no trial needs any more; at the ``last``, of trials that a rung has stopped too."""
+    def _clean(self, *, over: bool = False) -> None:
+        """Remove the files that no trial needs any more; where all is ``over``, of trials that a rung stopped too."""
         files = self.checkpoints.files()
         trials = self.study.get_trials(deepcopy=False)
         standings = (
@@ -290,7 +292,6 @@ class Worker:
             )
             for t in trials
         )
-        over = last and all(t.state.is_finished() for t in trials)
         wanted = needed(self._record, standings, over=over)
         self.checkpoints.remove(self.checkpoints.orphans(files, wanted))
 

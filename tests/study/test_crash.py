@@ -23,7 +23,8 @@ NAME = "tiny"
 
 def command(folder: Path, url: str) -> list[str]:
     # random sampling: what a place in the study draws does not depend on who was faster
-    file = write_study(folder, space="full", sampler="random", training={"epochs": 3, "batch_size": 64}, trials=8)
+    # and long enough that a killer finds a worker at work
+    file = write_study(folder, space="full", sampler="random", training={"epochs": 10, "batch_size": 64}, trials=8)
     return [sys.executable, "-m", "nas", "search", str(file), "--storage", url, "--workers", "2"]
 
 
