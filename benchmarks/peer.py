@@ -9,7 +9,6 @@ and a search does not need is switched off. The digits and their division are th
 
 import argparse
 import logging
-import warnings
 from functools import partial
 
 import lightning as L
@@ -105,7 +104,6 @@ def main() -> None:
     parser.add_argument("--storage", default="sqlite:///peer.db")
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")  # few workers for the loaders: the data are in memory
     loaders = make_loaders(64)
 
     def objective(trial: optuna.Trial) -> float:
