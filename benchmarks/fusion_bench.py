@@ -125,7 +125,7 @@ def done_runs(runs: Sequence[Doable], workers: int) -> Generator[tuple[Doable, A
             futures = {pool.submit(run.do): run for run in runs}
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C and the end of the caller too: it goes on once no worker trains any more
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()

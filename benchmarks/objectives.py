@@ -90,10 +90,10 @@ class Search:
     epochs: int
     trained: int
     """Networks on which at least one epoch was spent."""
-    twice: int
-    """Trainings of a network that had been trained before."""
+    twice: int | None
+    """Trials of a network that another trial had trained; None where it was not counted."""
     overhead_ms: float | None
-    """Median time of a trial without its training; None of Optuna in memory."""
+    """Mean time of a trial without its training; None of Optuna in memory."""
 
 
 class Known:
@@ -169,7 +169,7 @@ class Restricted(Worker):
     """Draws only networks that the table knows, where it is not complete."""
 
     def _claim(self, trial_id: int, architecture: Architecture) -> bool:
-        known = self.measure.table.rows  # type: ignore[attr-defined]
+        known = self.measure.table.rows  # type: ignore[attr-defined]  # `Known`, which `ours` gives it
         return architecture.digest in known and super()._claim(trial_id, architecture)
 
 
@@ -181,14 +181,15 @@ def ours(table: Table, space: SearchSpace, method: str, seed: int) -> Search:
         started = time.perf_counter()
         Restricted(study, measure, stop=StopFlag()).run()
         elapsed = time.perf_counter() - started
-        found = [measure.values(t.digest) for t in study.trials() if t.state == "complete" and t.digest]
+        trained = [t for t in study.trials() if t.epochs and t.digest]
+        found = [measure.values(t.digest) for t in trained if t.state == "complete" and t.digest]
     return Search(
         method=method,
         seed=seed,
         hypervolume=share(table, measure, found),
         epochs=sum(measure.done.values()),
         trained=len(measure.done),
-        twice=0,
+        twice=len(trained) - len({t.digest for t in trained}),
         overhead_ms=elapsed / TRIALS * 1e3,
     )
 
@@ -303,10 +304,11 @@ def table_text(table: Table, searches: list[Search]) -> str:
             continue
         volumes = [search.hypervolume for search in those]
         spent = mean(search.epochs for search in those) / (TRIALS * table.num_epochs)
+        repeats = [search.twice for search in those if search.twice is not None]
         times = [search.overhead_ms for search in those if search.overhead_ms is not None]
         lines.append(
             f"| {method} | {mean(volumes):.3f} ({min(volumes):.3f} to {max(volumes):.3f}) | {spent:.0%} "
-            f"| {mean(search.trained for search in those):.0f} | {mean(search.twice for search in those):.0f} "
+            f"| {mean(search.trained for search in those):.0f} | {f'{mean(repeats):.0f}' if repeats else '–'} "
             f"| {f'{median(times):.0f}' if times else '–'} |"
         )
     return "\n".join(lines)
