@@ -108,6 +108,14 @@ class CostComparison:
             name: getattr(self.fused, name) / getattr(self.plain, name) for name in ("num_params", "macs", "latency_ms")
         }
 
+    def on_clock(self, clock_ms: float) -> "CostComparison":
+        """The same with latencies, which must be there, on a scale on which the plain network takes ``clock_ms``.
+
+        Timings of another hour or machine are comparable on it: both networks ran in turns.
+        """
+        factor = clock_ms / cast("float", self.plain.latency_ms)
+        return replace(self, fused=_slower(self.fused, factor), plain=_slower(self.plain, factor))
+
 
 def compare_cost(
     architecture: Architecture,
@@ -165,6 +173,12 @@ def _counted(model: nn.Module, size: tuple[int, int, int], train_batch: int | No
 def _timed(cost: Cost, times: list[float]) -> Cost:
     low, middle, high = quantiles(times, n=4)
     return replace(cost, latency_ms=middle, latency_low_ms=low, latency_high_ms=high)
+
+
+def _slower(cost: Cost, factor: float) -> Cost:
+    """A cost with each latency ``factor`` times as long."""
+    names = ("latency_ms", "latency_low_ms", "latency_high_ms")
+    return replace(cost, **{name: factor * getattr(cost, name) for name in names})
 
 
 def time_in_turns(models: Mapping[str, nn.Module], x: Tensor, repeats: int) -> dict[str, list[float]]:

@@ -274,6 +274,14 @@ class Ledger:
 
     # Costs
 
+    def clock(self, plain_ms: float) -> float:
+        """What the plain network takes on the study's clock, which the first worker that asks sets to ``plain_ms``."""
+        mine = tables.studies.c.study_id == self.study_id
+        unset = tables.studies.c.clock_ms.is_(None)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(tables.studies).where(mine, unset).values(clock_ms=plain_ms))
+            return float(connection.execute(sa.select(tables.studies.c.clock_ms).where(mine)).scalar_one())
+
     def record_cost(self, trial_id: int, known: "CostComparison", broken: str | None) -> None:
         """Store what is known of a trial's network before its training, and which constraint keeps it from it."""
         row = {

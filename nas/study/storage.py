@@ -41,6 +41,7 @@ UPGRADES = (
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_top5 FLOAT"),
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_macro_f1 FLOAT"),
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_balanced_accuracy FLOAT"),
+    (5, "ALTER TABLE nas_studies ADD COLUMN clock_ms FLOAT"),
 )
 """By the version that brought it; new tables need none."""
 LOCK_POLL_S = 0.02

@@ -7,7 +7,7 @@ The columns of Optuna's tables that reading commands need are named here too, so
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = sa.MetaData()
 
@@ -27,9 +27,11 @@ studies = sa.Table(
     sa.Column("provenance", sa.JSON, nullable=False),
     sa.Column("candidates_of", sa.Integer),  # since version 2
     sa.Column("confirms", sa.Integer),  # since version 3
+    sa.Column("clock_ms", sa.Float),  # since version 5
 )
 """A study whose trials are cheap scores names the one that trains the best of them; one that trains networks again
-with another seed names the one that found them."""
+with another seed names the one that found them. What the plain network took when it was first timed is the clock of
+the study: all latencies are on its scale."""
 
 architectures = sa.Table(
     "nas_architectures",

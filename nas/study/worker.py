@@ -243,6 +243,8 @@ class Worker:
     def _price(self, trial: Trial, architecture: Architecture) -> str | None:
         """Store what a network costs; returns the constraint that it breaks. The plain network is always trained."""
         known = self.measure.cost(architecture)
+        if known.plain.latency_ms is not None:
+            known = known.on_clock(self.ledger.clock(known.plain.latency_ms))
         values, plain = cost_quantities(known.fused), cost_quantities(known.plain)
         limits = [limit for limit in self.config.limits if limit.known_before]
         self._tell_constraints(trial, {str(limit): limit.excess(values, plain) for limit in limits})

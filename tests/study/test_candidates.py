@@ -183,10 +183,11 @@ NEW = {
     2: ((tables.scores, tables.calibrations), {"nas_studies": ["candidates_of"]}),
     3: ((tables.tests,), {"nas_studies": ["confirms"]}),
     4: ((tables.costs, tables.promotions), {"nas_epochs": ["val_top5", "val_macro_f1", "val_balanced_accuracy"]}),
+    5: ((), {"nas_studies": ["clock_ms"]}),
 }
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_an_older_database_is_upgraded(stored: Study, version: int) -> None:
     """What its version did not have is taken away first."""
     storage = open_storage(stored.url)

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -222,6 +223,35 @@ def test_what_breaks_a_known_constraint_is_not_trained_and_does_not_count(url: s
     told = optuna.load_study(study_name="s", storage=storage).get_trials()
     close_storage(storage)
     assert {t.number for t in told if max(t.constraints.values()) > 0} == {t.number for t in refused}
+
+
+class Tiring(Planted):
+    """On a machine that takes longer for each timing than for the one before."""
+
+    def __init__(self, slowness: float) -> None:
+        super().__init__()
+        self.slowness = slowness
+
+    def cost(self, architecture: Architecture) -> CostComparison:
+        found = super().cost(architecture)
+        slow, self.slowness = self.slowness, 1.1 * self.slowness
+        return replace(found, fused=timed(found.fused, slow), plain=timed(found.plain, slow))
+
+
+def timed(cost: Cost, slow: float) -> Cost:
+    middle = slow * cost.num_params
+    return replace(cost, latency_ms=middle, latency_low_ms=0.5 * middle, latency_high_ms=2 * middle)
+
+
+def test_latencies_are_on_the_clock_of_the_first_timing(url: str) -> None:
+    study = made(url, objectives={"val_accuracy": "maximize", "latency_ms": "minimize"})
+    work(study, Tiring(1.0), 6)
+    work(study, Tiring(7.0))
+    costs = [t.cost for t in study.trials() if t.cost]
+    assert len(costs) == 24
+    for cost in costs:
+        assert cost.latency_ms == pytest.approx(cost.num_params)
+        assert [cost.latency_low_ms, cost.latency_high_ms] == pytest.approx([cost.num_params / 2, cost.num_params * 2])
 
 
 def test_more_trials_are_more_trained_networks(file_url: str) -> None:
