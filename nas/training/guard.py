@@ -48,6 +48,10 @@ class Guard:
                 return event
         return None
 
+    def in_doubt(self, seen: EpochReading) -> bool:
+        """Whether a signal needs the second look at validation, `EpochReading.batch_accuracy`, to judge this epoch."""
+        return any(signal.in_doubt(seen) for signal in self.signals)
+
     def judge(self, seen: EpochReading) -> StabilityEvent | None:
         """Take in one epoch; the event that ends the run here."""
         return self._answer(((signal, signal.judge(seen)) for signal in self.signals), epoch=seen)

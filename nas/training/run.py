@@ -5,6 +5,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -303,7 +304,10 @@ class _Run(L.Callback):
         if self.on_epoch is not None and (reason := self.on_epoch(record)) is not None:
             self.reason = reason
             trainer.should_stop = True
-        self._end_if(self.guard.judge(self._epoch_reading(record, module.step - 1)))
+        reading = self._epoch_reading(record, module.step - 1)
+        if self.guard.in_doubt(reading):
+            reading = replace(reading, batch_accuracy=module.batch_accuracy(self.loaders.val_batches()))
+        self._end_if(self.guard.judge(reading))
         # After the caller has stored the epoch: one that was stored but not kept is run, and judged, again.
         if self.checkpoint is not None:
             self._save(self.checkpoint, trainer, module)

@@ -304,6 +304,36 @@ def test_a_few_labels_that_mean_nothing_are_learned_by_heart(micro):
     assert len(ended.epochs) < 8
 
 
+def test_a_network_whose_statistics_lag_is_left_alone(micro, monkeypatch):
+    """Validation stays at chance while the network learns; the second look sees that, and changes nothing."""
+
+    def lagging(architecture, **kwargs):
+        model = build_model(architecture, **kwargs)
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = 1e-4
+                norm.running_mean.fill_(5.0)
+        return model
+
+    looks = []
+    look = CandidateModule.batch_accuracy
+
+    def spied(module, batches):
+        before = {key: value.clone() for key, value in module.model.state_dict().items()}
+        looks.append(look(module, batches))
+        after = module.model.state_dict()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+        return looks[-1]
+
+    monkeypatch.setattr(run, "build_model", lagging)
+    monkeypatch.setattr(CandidateModule, "batch_accuracy", spied)
+    ended = train(micro, open_data(DataConfig(num_train=300)), BRIEF, seed=0)
+    assert (ended.outcome, ended.reason, ended.events) == (Outcome.COMPLETE, None, ())
+    assert max(e.val_accuracy for e in ended.epochs) < 0.2
+    assert len(looks) == 1
+    assert looks[0] > 0.6
+
+
 def test_labels_that_mean_nothing_end_at_chance(micro, meaningless):
     ended = train(micro, meaningless, SMALL_BATCHES, seed=0)
     assert (ended.outcome, ended.reason) == (Outcome.UNSTABLE, "chance-level")

@@ -266,19 +266,39 @@ def test_chance_level_waits_for_epochs_for_steps_and_for_a_share_of_the_run(num_
     assert heard(run) == expected
 
 
-BY_HEART = {"train_loss": 1.3, "val_loss": 3.0, "val_accuracy": 0.12}
+BY_HEART = {"train_loss": 1.3, "val_loss": 3.0, "val_accuracy": 0.12, "batch_accuracy": 0.13}
 
 
 def test_labels_that_are_learned_by_heart_are_at_chance_too():
     assert heard([epoch(**BY_HEART)]) == 1
-    assert heard([epoch(**BY_HEART | {"val_loss": 12.0})] * 9) is None, "batch norm's statistics lag"
-    assert heard([epoch(**BY_HEART | {"train_loss": 1.7, "val_loss": 3.9})] * 9) is None
+    lagging = BY_HEART | {"batch_accuracy": 0.5}
+    assert heard([epoch(**lagging)] * 9) is None, "batch norm's statistics lag"
+    assert heard([epoch(**lagging), *[epoch(**BY_HEART)] * 9]) is None, "one look has shown that"
+    few = BY_HEART | {"num_val": 100, "chance_accuracy": 0.2, "val_accuracy": 0.2, "chance_loss": math.log(5)}
+    few |= {"train_loss": 0.8}
+    assert heard([epoch(**few | {"batch_accuracy": 0.28})]) == 1
+    assert heard([epoch(**few | {"batch_accuracy": 0.4})]) is None, "with few images chance reaches far, but not there"
     assert heard([epoch(), *[epoch(**BY_HEART)] * 9]) is None, "one epoch has shown that there is something to learn"
     resumed = ChanceLevel()
     first = ChanceLevel()
     assert heard([epoch()], first) is None
     resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert heard([epoch(**BY_HEART)], resumed) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "doubt"),
+    [
+        ({}, True),
+        ({"train_loss": 1.7}, False),
+        ({"val_accuracy": 0.5}, False),
+        ({"warm": False}, False),
+        ({"step": 9}, False),
+        ({"last": True}, False),
+    ],
+)
+def test_a_second_look_is_asked_for_where_only_it_can_tell(fields, doubt):
+    assert ChanceLevel().in_doubt(epoch(**BY_HEART | {"batch_accuracy": None} | fields)) is doubt
 
 
 HARD = {

@@ -82,7 +82,7 @@ class RunData(L.LightningDataModule):
     def fault(self, *, epoch: int, num_batches: int) -> str | None:
         """What is not finite among the first training batches of an epoch, or in the validation part."""
         self.train.set_epoch(epoch)
-        val = self.source.val_batches(batch_size=self.batch_size, on=self.on)
+        val = self.val_batches()
         for part, batches, count in (("train", self.train, num_batches), ("val", val, len(val))):
             for number, (images, _) in enumerate(islice(batches, count)):
                 finite = images.flatten(1).isfinite().all(1)
@@ -91,13 +91,17 @@ class RunData(L.LightningDataModule):
                     return f"{self.source.summary.source}: {part} part: {name} holds values that are not finite"
         return None
 
+    def val_batches(self) -> Batches:
+        """Validation batches as they are."""
+        return self.source.val_batches(batch_size=self.batch_size, on=self.on)
+
     def train_dataloader(self) -> CombinedLoader:
         """Augmented training batches."""
         return _for_lightning(self.train, "max_size_cycle")
 
     def val_dataloader(self) -> CombinedLoader:
         """Validation batches."""
-        return _for_lightning(self.source.val_batches(batch_size=self.batch_size, on=self.on), "sequential")
+        return _for_lightning(self.val_batches(), "sequential")
 
     def test_dataloader(self) -> CombinedLoader:
         """Test batches."""
