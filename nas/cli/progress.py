@@ -13,7 +13,7 @@ from rich.live import Live
 from nas.cli.options import INTERRUPTED
 from nas.errors import StorageError
 from nas.report.live import screen
-from nas.report.summary import Summary, counts_text, pace_text, summarise, summary_text
+from nas.report.summary import ENDED_EARLY, Summary, counts_text, pace_text, summarise, summary_text
 from nas.study.engines import Engine, Workers
 from nas.study.launch import sweep_study
 from nas.study.records import Study
@@ -183,7 +183,8 @@ def progress_line(summary: Summary) -> str:
     if summary.best and summary.best.score is not None:
         parts.append(f"best {summary.best.score:.4f} (#{summary.best.number})")
     if summary.plain and summary.plain.score is not None:
-        parts.append(f"plain {summary.plain.score:.4f}")
+        stopped = " (stopped)" if summary.plain.state in ENDED_EARLY else ""
+        parts.append(f"plain {summary.plain.score:.4f}{stopped}")
     if pace := pace_text(summary):
         parts.append(pace)
     return " · ".join(parts)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.report.front import head
-from nas.report.summary import value_text
+from nas.report.summary import ENDED_EARLY, early_end, value_text
 from nas.study.objectives import Objectives
 from nas.study.records import Study, TrialRecord, best_of, front_of, landmark_of, wilson_interval
 from nas.study.storage import DEFAULT_URL, redact
@@ -32,7 +32,7 @@ class Contender:
     num_params: int | None
     macs: int | None
     above_plain: float | None
-    """Score minus that of the plain network; None where either has none."""
+    """Score minus that of the plain network; None where either was not trained to its end."""
     is_best: bool
 
 
@@ -62,7 +62,8 @@ def answer(study: Study, records: tuple[TrialRecord, ...]) -> Answer:
     """The answer as far as the study has come."""
     goals, num_complete = study.settings.goals, sum(t.state == "complete" for t in records)
     best = best_of(records, goals)
-    plain_score = next((t.score for t in records if t.landmark == "plain"), None)
+    plain_record = landmark_of(records, "plain")
+    plain_score = plain_record.score if plain_record and plain_record.state == "complete" else None
     shown = [t for t in records if t.score is not None and (t.landmark or t is best)]
     shown.sort(key=lambda t: (t is not best, -(t.score or 0.0), t.number))
     contenders = tuple(_contender(t, t is best, plain_score, study.num_val) for t in shown)
@@ -70,9 +71,9 @@ def answer(study: Study, records: tuple[TrialRecord, ...]) -> Answer:
     if goals.several:
         headline = _front_headline(records, goals, num_complete)
     elif goals.leading != "val_accuracy":
-        headline = _value_headline(best, landmark_of(records, "plain"), goals.leading, num_complete)
+        headline = _value_headline(best, plain_record, goals.leading, num_complete)
     else:
-        headline = _headline(contenders, plain, num_complete)
+        headline = _headline(contenders, plain_record, num_complete)
     return Answer(
         best=best,
         plain=plain,
@@ -95,24 +96,32 @@ def _contender(record: TrialRecord, is_best: bool, plain: float | None, num_val:
         high=high,
         num_params=record.num_params,
         macs=record.macs,
-        above_plain=None if plain is None else score - plain,
+        above_plain=score - plain if plain is not None and record.state == "complete" else None,
         is_best=is_best,
     )
 
 
-def _headline(contenders: tuple[Contender, ...], plain: Contender | None, num_complete: int) -> str:
+def _headline(contenders: tuple[Contender, ...], plain: TrialRecord | None, num_complete: int) -> str:
     best = contenders[0] if contenders and contenders[0].is_best else None
     if best is None:
         return NOTHING_YET
     found = f"The best of {num_complete} complete trials scored {best.score:.4f}"
-    if plain is None or best.above_plain is None:
-        return f"{found}; the plain network has no score yet."
-    if best.trial == plain.trial:
+    if best.label == "plain":
         return f"{found}: it is the plain network itself. No fusion did better."
+    if best.above_plain is None:
+        return f"{found}; {_no_plain(plain)}."
+    beside = next(c for c in contenders if c.label == "plain")
     gap = f"{abs(100 * best.above_plain):.2f} points {'above' if best.above_plain >= 0 else 'below'} the plain network"
-    if best.low > plain.high:
+    if best.low > beside.high:
         return f"{found}, {gap}; their intervals do not meet."
     return f"{found}, {gap}; their intervals overlap."
+
+
+def _no_plain(plain: TrialRecord | None) -> str:
+    """Why nothing can be held against the plain network."""
+    if plain is None or plain.state not in ENDED_EARLY:
+        return "the plain network has no score yet"
+    return f"the plain network was {early_end(plain)}, so nothing can be compared with it"
 
 
 def _value_headline(best: TrialRecord | None, plain: TrialRecord | None, name: str, num_complete: int) -> str:
@@ -122,8 +131,8 @@ def _value_headline(best: TrialRecord | None, plain: TrialRecord | None, name: s
     found = f"The best of {num_complete} complete trials has {name} {value_text(name, best.values[name])}"
     if best is plain:
         return f"{found}: it is the plain network itself. No fusion did better."
-    if plain is None or name not in plain.values:
-        return f"{found}; the plain network has none yet."
+    if plain is None or plain.state != "complete":
+        return f"{found}; {_no_plain(plain)}."
     return f"{found}, the plain network {value_text(name, plain.values[name])}."
 
 
@@ -135,7 +144,7 @@ def _front_headline(records: tuple[TrialRecord, ...], goals: Objectives, num_com
     names = ", ".join(head(name, goals) for name in goals.names)
     found = f"{count} that none beats in every objective ({names}), of {num_complete} complete trials"
     if plain is None or plain.state != "complete":
-        return f"{found}; the plain network is not among them yet."
+        return f"{found}; {_no_plain(plain)}."
     if plain.merit is None:
         return f"{found}; the plain network breaks a constraint."
     if plain in members:

@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.report.summary import Summary, front_text, pace_text, states_text
+from nas.report.summary import ENDED_EARLY, Summary, front_text, pace_text, states_text
 from nas.report.trials import stages_text
 from nas.study.records import TrialRecord, wilson_interval
 
@@ -89,7 +89,7 @@ def _head(summary: Summary) -> Table:
 def _scores(leaders: dict[str, TrialRecord], summary: Summary, low: float, high: float) -> Table:
     """What leads, beside the plain network."""
     table = _table("", "trial", "score", "95 %", "over plain", "curve")
-    plain = summary.plain.score if summary.plain else None
+    plain = summary.plain.score if summary.plain and summary.plain.state not in ENDED_EARLY else None
     for name, record in leaders.items():
         score = record.score or 0.0
         start, end = wilson_interval(score, summary.num_val)

@@ -204,8 +204,18 @@ def duration_text(seconds: float) -> str:
 def _trial_lines(label: str, record: TrialRecord, count: int) -> list[str]:
     low, high = wilson_interval(record.score or 0.0, count)
     params = f"  {record.num_params:,} parameters" if record.num_params else ""
-    first = f"{label:<6} {record.score:.4f} [{low:.3f}, {high:.3f}]  trial {record.number}{params}"
+    ended = f"  {early_end(record)}" if record.state in ENDED_EARLY else ""
+    first = f"{label:<6} {record.score:.4f} [{low:.3f}, {high:.3f}]  trial {record.number}{params}{ended}"
     return [first] if record.landmark == "plain" else [first, f"       {record.architecture}"]
+
+
+ENDED_EARLY = ("pruned", "fail")
+"""States of trials whose score is not that of a full training."""
+
+
+def early_end(record: TrialRecord) -> str:
+    """Where and why a trial of `ENDED_EARLY` ended: ``stopped after 4 of 30 epochs (chance-level)``."""
+    return f"stopped after {len(record.epochs)} of {record.budget or '?'} epochs ({record.reason or record.state})"
 
 
 def health_text(health: Health, name: str) -> str:

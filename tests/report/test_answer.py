@@ -1,5 +1,7 @@
 """The best network beside the plain one and the landmarks."""
 
+from dataclasses import replace
+
 import pytest
 from scipy import stats
 
@@ -7,7 +9,7 @@ from nas.report.answer import answer
 from nas.study.config import StudyConfig
 from nas.study.records import Study, TrialRecord
 
-from .synthetic import record
+from .synthetic import EPOCHS, record
 
 
 class Stub:
@@ -71,6 +73,17 @@ def test_before_anything_is_known(stub: Study) -> None:
     assert answer(stub, (waiting, record(1, 0.9))).headline.endswith("the plain network has no score yet.")
 
 
+def test_a_plain_network_that_was_stopped_is_no_yardstick(stub: Study) -> None:
+    stopped = record(0, 0.2, 0.3, state="pruned", landmark="plain", reason="chance-level")
+    records = (stopped, record(1, 0.9, landmark="se-post"), record(2, 0.8, state="pruned", landmark="se-pre"))
+    found = answer(stub, records)
+    said = f"stopped after 2 of {EPOCHS} epochs (chance-level), so nothing can be compared with it."
+    assert found.headline.endswith(said)
+    assert [c.above_plain for c in found.contenders] == [None, None, None]
+    full = (replace(stopped, state="complete"), *records[1:])
+    assert [c.above_plain for c in answer(stub, full).contenders] == [pytest.approx(0.6), None, 0]
+
+
 def test_the_export_command_survives_a_shell_and_hides_the_password(stub: Study) -> None:
     expected = """nas export 'it'"'"'s mine' --storage 'postgresql://me:***@host/db' -o best.yaml"""
     assert answer(stub, ()).export == expected
@@ -114,7 +127,7 @@ def test_a_front_without_plain() -> None:
     running = valued(0, 0.5, 1.0, state="running", landmark="plain")
     found = answer(study, (running, valued(1, 0.9, 8.0)))
     assert found.headline.startswith("1 network that none beats")
-    assert found.headline.endswith("; the plain network is not among them yet.")
+    assert found.headline.endswith("; the plain network has no score yet.")
     broken = valued(0, 0.5, 1.0, merit=None, landmark="plain")
     assert answer(study, (broken, valued(1, 0.9, 8.0))).headline.endswith("; the plain network breaks a constraint.")
 
@@ -129,4 +142,4 @@ def test_another_objective_leads() -> None:
     best = "The best of 2 complete trials has val_loss 0.2500, the plain network 0.5000."
     assert answer(study, (plain, lost(1, 0.25))).headline == best
     assert "it is the plain network itself" in answer(study, (plain, lost(1, 0.75))).headline
-    assert answer(study, (lost(1, 0.75),)).headline.endswith("; the plain network has none yet.")
+    assert answer(study, (lost(1, 0.75),)).headline.endswith("; the plain network has no score yet.")
