@@ -44,6 +44,8 @@ UPGRADES = (
     (5, "ALTER TABLE nas_studies ADD COLUMN clock_ms FLOAT"),
 )
 """By the version that brought it; new tables need none."""
+CONNECTION_LOST = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.PendingRollbackError)
+"""The last where Optuna tries once more in a session whose connection has broken."""
 LOCK_POLL_S = 0.02
 """How often a worker tries to get the lock file while another one has it."""
 EXCLUSIVE_LOCK = 0x6E6173
@@ -145,11 +147,15 @@ def only_reading() -> Iterator[None]:
 
 def database_error(error: BaseException | None) -> sa.exc.DBAPIError | sqlite3.Error | None:
     """The database's own error behind an error: Optuna wraps it in a StorageInternalError."""
+    found = (one for one in _causes(error) if isinstance(one, (sa.exc.DBAPIError, sqlite3.Error)))
+    return next(found, None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, its cause, the cause of that, and so on."""
     while error is not None:
-        if isinstance(error, (sa.exc.DBAPIError, sqlite3.Error)):
-            return error
+        yield error
         error = error.__cause__
-    return None
 
 
 @contextmanager
@@ -166,8 +172,7 @@ def explained(url: str) -> Iterator[None]:
 
 def connection_lost(url: str, error: BaseException) -> bool:
     """Whether a database server went away; a file does not come back by waiting."""
-    found = database_error(error)
-    return sqlite_path(url) is None and isinstance(found, (sa.exc.OperationalError, sa.exc.InterfaceError))
+    return sqlite_path(url) is None and any(isinstance(one, CONNECTION_LOST) for one in _causes(error))
 
 
 def wait_for_database(engine: sa.Engine, url: str) -> None:

@@ -12,7 +12,7 @@ from nas.study import tables
 from nas.study.config import StudyConfig
 from nas.study.launch import create_study
 from nas.study.records import Study, open_study
-from nas.study.storage import close_storage, file_system, open_engine, open_storage, redact
+from nas.study.storage import close_storage, connection_lost, file_system, open_engine, open_storage, redact
 
 from .conftest import SUMMARY
 
@@ -115,3 +115,15 @@ def test_sqlite_on_a_network_file_system_is_refused_before_anything_is_written(
 
 def test_passwords_are_hidden() -> None:
     assert redact("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"), [("OperationalError", True), ("PendingRollbackError", True), ("IntegrityError", False)]
+)
+def test_a_lost_server_is_known_behind_what_optuna_makes_of_it(kind: str, lost: bool) -> None:
+    """Optuna reads once more, in another way, in a session whose connection has just broken."""
+    dbapi = (None, None, Exception()) if kind != "PendingRollbackError" else ("rollback first",)
+    error = optuna.exceptions.StorageInternalError("commit")
+    error.__cause__ = getattr(sa.exc, kind)(*dbapi)
+    assert connection_lost("postgresql://host/db", error) is lost
+    assert not connection_lost("sqlite:///nas.db", error)
