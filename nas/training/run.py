@@ -31,7 +31,7 @@ from nas.training.config import GuardConfig, TrainingConfig
 from nas.training.data.source import DataSource, RunData
 from nas.training.data.summary import DataSummary
 from nas.training.guard import Guard
-from nas.training.inspection import INSPECT_EVERY, Inspector
+from nas.training.inspection import Inspector, is_watched
 from nas.training.module import FP16_SKIPS, CandidateModule
 from nas.training.signals import EpochReading, NonFinite, Observation
 
@@ -267,7 +267,7 @@ class _Run(L.Callback):
     def on_train_batch_start(self, *_: object) -> None:
         """Ask whether to go on; let the inspector watch some of the steps."""
         self._check_stop()
-        if self._inspector is not None and self._next_step % INSPECT_EVERY == 0:
+        if self._inspector is not None and is_watched(self._next_step):
             self._inspector.watch()
 
     def on_validation_batch_start(self, *_: object) -> None:

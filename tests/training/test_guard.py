@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from nas.training import run
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import open_data
 from nas.training.guard import Guard
-from nas.training.inspection import Inspector
+from nas.training.inspection import Inspector, is_watched
 from nas.training.module import CandidateModule
 from nas.training.run import Interrupted, open_branches, train
 from nas.training.signals import Observation
@@ -108,6 +109,10 @@ def test_watching_leaves_nothing_behind():
     model = build_model(micro_with(P1_SE, P2_CBAM, P3_COORD, P4))
     readings(model, torch.randn(2, 1, 8, 8))
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_blocks_are_watched_more_often_at_the_beginning():
+    assert [step for step in range(90) if is_watched(step)] == [*range(0, 50, 5), 50, 60, 70, 80]
 
 
 def test_deep_blocks_are_named_as_timm_names_them():
@@ -233,7 +238,29 @@ def lighten(model):
             module.weight.data *= 0.01
 
 
+def from_step(number, change):
+    """Changes the logits of every training step from this one on."""
+
+    def harm(model):
+        steps = count()
+
+        def hook(model, _, logits):
+            return change(logits) if model.training and next(steps) >= number else None
+
+        model.register_forward_hook(hook)
+
+    return harm
+
+
+def amplify_gradient(logits):
+    logits.register_hook(lambda gradient: 1000 * gradient)
+    return logits
+
+
 ENDINGS = {
+    "non-finite": (micro_with(), from_step(7, lambda logits: math.inf * logits), None),
+    "loss-spike": (micro_with(), from_step(22, lambda logits: 1000 * logits), None),
+    "gradient-explosion": (micro_with(), from_step(22, amplify_gradient), None),
     "skip-closed": (micro_with(StageFusion(), StageFusion(), P2_SE), shut, 3),
     "saturated-gates": (micro_with(StageFusion(), StageFusion(), P1_SE), shut, 3),
     "dead-branch": (micro_with(), kill_branch, 2),
@@ -375,7 +402,7 @@ def test_the_rate_falls_in_the_run(sick, digits):
     guard = GuardConfig.only("skip-closed").model_copy(update={"verdicts": {"skip-closed": "recover"}})
     ended = sick(arch, digits, harm, config, guard=guard)
     assert ended.reason == "skip-closed", "it stays shut"
-    assert [e.step for e in ended.events] == [10, 30], "and had two more inspections"
+    assert [e.step for e in ended.events] == [5, 15], "and had two more inspections"
     rates = [e.learning_rate for e in ended.epochs]
     assert rates[0] <= 0.01
     assert rates[3:] == pytest.approx([0.001] * len(rates[3:]))
