@@ -312,7 +312,7 @@ class WeightGrowth(Signal):
     Under batch norm the loss does not see the scale of a kernel, so that too high a learning rate need not show in
     the loss: each step adds to the norm, and the larger the norm the less the next steps turn the kernel (T. van
     Laarhoven 2017, arXiv:1706.05350), until the network no longer learns. Runs on digits that ended well at 10 times
-    the right rate grew up to 7.3 ×; at 30 times it they grew by 6.4 × at least, and mostly by 8 to 500 × within 20 steps.
+    the right rate grew up to 7.3 ×; at 30 times it they grew by 6.4 × at least, most by 8 to 500 × within 20 steps.
     """
 
     name = "weight-growth"
