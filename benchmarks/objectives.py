@@ -37,7 +37,7 @@ from nas.study.objective import OnEpoch
 from nas.study.records import Study
 from nas.study.sampling import suggest
 from nas.study.worker import StopFlag, Worker
-from nas.training.data.summary import DataSummary
+from nas.training.summary import DataSummary
 
 ROOT = Path(__file__).resolve().parents[1]
 RAW = ROOT / "benchmarks" / "results" / "objectives.json"

@@ -34,7 +34,7 @@ from nas.study.config import StudyConfig
 from nas.study.launch import create_study
 from nas.study.records import Study, open_study
 from nas.study.storage import open_engine
-from nas.training.data.summary import DataSummary
+from nas.training.summary import DataSummary
 from tests.postgres import running
 
 HERE = Path(__file__).parent

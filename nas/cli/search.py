@@ -1,5 +1,6 @@
 """``nas search``: create a study or go on with it."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,6 @@ from nas.cli.options import (
 
 if TYPE_CHECKING:
     from nas.study.config import StudyConfig
-    from nas.training.data import DataSummary
 
 
 def search(
@@ -44,8 +44,9 @@ def search(
     """Create the study of a study file, or go on with it: the same command again resumes."""
     from nas.cli.calibrate import measure
     from nas.cli.progress import say, work
+    from nas.study import processes
     from nas.study.config import StudyConfig
-    from nas.study.launch import check_same, create_study, set_target, set_tracking, stored_study
+    from nas.study.launch import check_same, create_study, describe, set_target, set_tracking, stored_study
     from nas.training.tracking import check_tracker
 
     overrides = list(set_ or ())
@@ -61,6 +62,7 @@ def search(
         return _print_plan(config, starter.num_workers)
     study = stored_study(storage, config.name)
     if study is None:
+        processes.warm_up()
         calibration = None
         if config.estimate.by == "auto":
             calibration = measure(config, config.calibrate, storage, worker_count(workers, config.workers))
@@ -68,7 +70,7 @@ def search(
                 return INTERRUPTED
             say(calibration.advice)
         say(f"creating study {config.name!r}: reading {config.data.source}")
-        study = create_study(config, text, storage, _describe, calibration)
+        study = create_study(config, text, storage, partial(processes.ask, describe), calibration)
     else:
         check_same(config, study)
         if trials is not None or config.trials > study.num_wanted:
@@ -76,24 +78,6 @@ def search(
         if config.tracking != study.config.get("tracking"):
             set_tracking(study, config.tracking)
     return work(study, starter, limit)
-
-
-def _describe(config: "StudyConfig") -> "DataSummary":
-    """Open what the study file names, so that a mistake shows before anything is stored."""
-    from nas.space.space import SearchSpace
-    from nas.study.plan import check_constraints
-    from nas.study.sampling import check_sampler
-    from nas.training.data import open_data
-    from nas.training.run import check_start
-
-    data = open_data(config.data)
-    check_start(config.backbone, config.training, data.summary)
-    space = SearchSpace.load(config.space).on(
-        backbone=config.backbone, num_classes=data.num_classes, in_chans=data.in_chans
-    )
-    check_sampler(config.sampler, space)
-    check_constraints(config, space, data.input_size)
-    return data.summary
 
 
 def _print_plan(config: "StudyConfig", num_workers: int) -> int:

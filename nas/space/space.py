@@ -15,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -285,7 +285,7 @@ class SearchSpace:
         if fields["pattern"] != "none":
             fields["blocks"] = choose_blocks()
         for field in _ORDER:
-            if field in StageFusion.model_construct(**fields).active_fields:
+            if field in _active_fields(tuple(fields.items())):
                 fields[field] = self._ask(stage, field, fields, choose)
         return StageFusion(**fields)
 
@@ -541,6 +541,12 @@ def _representative(blocks: Blocks) -> Blocks:
     if blocks is None or (0 in blocks and len(blocks) > 1):
         return None
     return (0,) if 0 in blocks else (1,)
+
+
+@cache
+def _active_fields(fields: tuple[tuple[str, Any], ...]) -> tuple[str, ...]:
+    """Which fields of a fusion matter, as far as it is known: asked of a few prefixes thousands of times."""
+    return StageFusion.model_construct(**dict(fields)).active_fields
 
 
 def _label(placement: tuple[bool, ...]) -> str:

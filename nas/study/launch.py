@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import optuna
 
     from nas.estimate.ranking import Calibration
-    from nas.training.data import DataSummary
+    from nas.training.summary import DataSummary
 
 PACKAGES = (
     "fusion-nas",
@@ -89,6 +89,27 @@ def check_same(config: StudyConfig, study: Study) -> None:
         )
 
 
+def describe(config: StudyConfig) -> "DataSummary":
+    """Open what a study file names, so that a mistake shows before anything is stored. Imports torch.
+
+    Raises:
+        UserError: the data cannot be read, or network, sampler or constraints do not fit them.
+    """
+    from nas.study.plan import check_constraints
+    from nas.study.sampling import check_sampler
+    from nas.training.data import open_data
+    from nas.training.run import check_start
+
+    data = open_data(config.data)
+    check_start(config.backbone, config.training, data.summary)
+    space = SearchSpace.load(config.space).on(
+        backbone=config.backbone, num_classes=data.num_classes, in_chans=data.in_chans
+    )
+    check_sampler(config.sampler, space)
+    check_constraints(config, space, data.input_size)
+    return data.summary
+
+
 def create_study(
     config: StudyConfig,
     text: str,
@@ -102,7 +123,10 @@ def create_study(
         describe: opens the data.
         calibration: decides what `estimate: auto` means; without one it means a full training of every candidate.
     """
+    import alembic.context  # noqa: F401 - Optuna would import it late; now it need not be waited for
     import optuna
+
+    from nas.study import ledger  # noqa: F401 - as well
 
     space = SearchSpace.load(config.space)
     summary = describe(config)

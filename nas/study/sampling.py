@@ -51,8 +51,8 @@ def check_sampler(name: str, space: SearchSpace) -> None:
             f"sampler: grid: the space {space.name} holds {space.size:,} architectures, at most {MAX_LISTED:,} can be "
             "listed; expected a smaller space or another sampler, such as tpe"
         )
-    conditional = sorted(space.choices().keys() - set(space.joint_choices()))
-    if name == "gp" and conditional:
+    conditional = sorted(space.choices().keys() - set(space.joint_choices())) if name == "gp" else []
+    if conditional:
         raise UserError(
             f"sampler: gp: the space {space.name} asks {conditional[0]} of some candidates only; "
             "expected a space that asks the same of all, or another sampler, such as tpe"

@@ -262,11 +262,23 @@ def open_storage(url: str, *, create: bool = False) -> "RDBStorage":
         _check_before_creation(url)
     if path is not None:
         _make_folder(path, url)
-    with explained(url), sa.create_engine(_parse(url), poolclass=sa.NullPool).begin() as connection:
+    with explained(url):
+        _create_tables(url)
+    return _connect(url)
+
+
+def _create_tables(url: str) -> None:
+    """Make what is missing of our tables and of Optuna's, in one transaction: each would wait for the disk."""
+    from optuna.storages._rdb import models
+
+    engine = sa.create_engine(_parse(url), **_engine_kwargs(url))
+    _tune(engine)
+    with engine.begin() as connection:
         tables.metadata.create_all(connection)
+        models.BaseModel.metadata.create_all(connection)
         if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
             connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-    return _connect(url)
+    engine.dispose()
 
 
 def close_storage(storage: "RDBStorage") -> None:

@@ -1,7 +1,6 @@
 """One worker: draws trials, trains them, stores what came out, until the study is done or it is told to stop."""
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -46,7 +45,7 @@ MAX_FAILURES_IN_A_ROW = 3
 class StopFlag:
     """Set by a signal, a lost parent or a deadline; asked at every batch."""
 
-    parent_pid: int | None = None
+    orphaned: Callable[[], bool] | None = None
     deadline: float | None = None
     _event: threading.Event = field(default_factory=threading.Event)
 
@@ -55,7 +54,7 @@ class StopFlag:
         self._event.set()
 
     def __call__(self) -> bool:
-        orphaned = self.parent_pid is not None and os.getppid() != self.parent_pid
+        orphaned = self.orphaned is not None and self.orphaned()
         late = self.deadline is not None and time.time() > self.deadline
         return self._event.is_set() or orphaned or late
 

@@ -29,11 +29,11 @@ from nas.measurement import EpochRecord, Interrupted, Measurement, Outcome, Stab
 from nas.training.checkpoint import Checkpoint, CheckpointError, generator_states, restore_generators
 from nas.training.config import GuardConfig, TrainingConfig
 from nas.training.data.source import DataSource, RunData
-from nas.training.data.summary import DataSummary
 from nas.training.guard import Guard
 from nas.training.inspection import Inspector, is_watched
 from nas.training.module import FP16_SKIPS, CandidateModule
 from nas.training.signals import EpochReading, NonFinite, Observation
+from nas.training.summary import DataSummary
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

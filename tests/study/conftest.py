@@ -13,7 +13,7 @@ from nas.study.launch import create_study
 from nas.study.ledger import Ledger
 from nas.study.records import Study
 from nas.study.storage import close_storage, open_storage
-from nas.training.data.summary import DataSummary
+from nas.training.summary import DataSummary
 
 if TYPE_CHECKING:
     from tests.postgres import Server

@@ -39,6 +39,10 @@ def worker_pids(url: str) -> list[int]:
         return list(connection.scalars(query))
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def wait_for(condition: Callable[[], object], limit_s: float = 120) -> None:
     end = time.monotonic() + limit_s
     while True:
@@ -109,7 +113,24 @@ def test_the_only_worker_is_replaced_when_it_is_killed(url: str, tmp_path: Path)
 def test_a_killed_launcher_takes_its_workers_with_it(url: str, tmp_path: Path) -> None:
     launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: worker_pids(url))
+    server = parent(worker_pids(url)[0])
     launcher.kill()
     launcher.wait()
     wait_for(lambda: not worker_pids(url), 30)
+    wait_for(lambda: not Path(f"/proc/{server}").exists(), 30)
     assert all(t.state != "running" for t in open_study(url, NAME).trials())
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_workers_whose_server_is_killed_hand_back_and_are_replaced(
+    undisturbed: list[tuple[object, ...]], url: str, tmp_path: Path
+) -> None:
+    launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: worker_pids(url))
+    os.kill(parent(worker_pids(url)[0]), signal.SIGKILL)
+    _, err = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, err
+    assert "2 workers were killed; started anew, nothing is lost" in err
+    study = open_study(url, NAME)
+    assert outcome(study) == undisturbed
+    assert [t.crashes for t in study.trials()] == [0] * 8

@@ -10,7 +10,7 @@ from nas.training.data import describe, open_data
 from nas.training.data.arrays import ArrayData, ArrayPart, TensorBatches
 from nas.training.data.cluttered import draw_canvases
 from nas.training.data.digits import all_digits, digits_of
-from nas.training.data.summary import stratified_split
+from nas.training.summary import stratified_split
 
 CPU = torch.device("cpu")
 

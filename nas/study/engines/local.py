@@ -1,24 +1,24 @@
 """Worker processes of this machine."""
 
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, Self
+from typing import Any, Self
 
 from nas.errors import NasError, UserError
 from nas.measurement import OutOfMemory
+from nas.study import processes
 from nas.study.engines import Request
 from nas.study.launch import absolute_url, cpu_count
 from nas.study.ledger import new_worker_id
+from nas.study.processes import SERVER_LOST
 from nas.study.records import Study
-from nas.study.storage import STORAGE_VARIABLE
 
 HAND_BACK_S = 1.5
 """Time that workers have to put their trials back after Ctrl-C."""
@@ -26,6 +26,8 @@ MAX_PER_CORE = 4
 """Workers on a CPU core, beyond which they only wait for each other; --per-device says otherwise."""
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Where Linux shows that there may be a GPU; without them torch is not asked, which takes seconds to import."""
+INTERRUPTED = 130
+"""Exit code of a worker that was told to stop."""
 
 
 def deal(request: Request) -> tuple[str, ...]:
@@ -44,9 +46,13 @@ def _present(devices: tuple[str, ...]) -> tuple[str, ...]:
     """All GPUs where ``auto`` or ``cuda`` is asked for and there are some."""
     if devices[0] not in ("auto", "cuda") or not any(Path(path).exists() for path in GPU_DRIVERS):
         return devices
+    return tuple(f"cuda:{number}" for number in range(processes.ask(_num_gpus))) or devices
+
+
+def _num_gpus() -> int:
     import torch
 
-    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or devices
+    return torch.cuda.device_count()
 
 
 class LocalEngine:
@@ -76,39 +82,37 @@ class LocalWorkers:
     """Whether workers elsewhere use the same device: one that runs out of its memory is left to the caller."""
     excused: set[str] = field(default_factory=set)
     """Ids of workers that ended without putting their trials back, and not through any fault of the trials."""
-    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _logs: dict[str, IO[bytes]] = field(default_factory=dict)
+    _processes: dict[str, BaseProcess] = field(default_factory=dict)
+    _logs: "dict[str, tempfile._TemporaryFileWrapper[bytes]]" = field(default_factory=dict)
     _dealt: dict[str, str] = field(default_factory=dict)
     _limits: Counter[str] = field(default_factory=Counter)
     """Workers that may share each device."""
 
     def __enter__(self) -> Self:
         self._limits.update(self.devices)
-        for device in self.devices:
-            self._start(device)
+        try:
+            for device in self.devices:
+                self._start(device)
+        except BaseException:  # Ctrl-C too: no worker outlives its launcher, and the error goes on
+            self.__exit__()
+            raise
         return self
 
     def _start(self, device: str) -> None:
         worker_id, threads = new_worker_id(), self.threads or max(1, cpu_count() // len(self.devices))
-        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the workers
-        self._logs[worker_id] = log
+        join = {
+            "name": self.name,
+            "url": self.url,
+            "worker_id": worker_id,
+            "device": device,
+            "threads": threads,
+            "shared": self.shared or self._limits[device] > 1,
+            "deadline": self.deadline,
+        }
         self._dealt[worker_id] = device
-        self._processes[worker_id] = subprocess.Popen(  # noqa: S603 - our own command line
-            self._command(worker_id, device, threads),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # The URL may hold a password, which a command line would show to everybody on the machine.
-            env={**os.environ, STORAGE_VARIABLE: self.url, "OMP_NUM_THREADS": str(threads)},
-            start_new_session=True,
-        )
-
-    def _command(self, worker_id: str, device: str, threads: int) -> list[str]:
-        command = [sys.executable, "-m", "nas", "worker", self.name]
-        command += ["--id", worker_id, "--parent", str(os.getpid())]
-        command += ["--threads", str(threads), "--device", device]
-        command += ["--shared"] if self.shared or self._limits[device] > 1 else []
-        return command + (["--deadline", str(self.deadline)] if self.deadline is not None else [])
+        self._logs[worker_id] = log = tempfile.NamedTemporaryFile(prefix="nas-")  # noqa: SIM115 - closed with the workers
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self._processes[worker_id] = processes.start(_work, join, environment, log.name)
 
     def mend(self) -> list[str]:
         """Start a new worker for each that a signal has ended, and fewer where a device's memory ran out.
@@ -116,13 +120,13 @@ class LocalWorkers:
         The trial that a killed worker held is taken up again or, if it kills worker after worker, failed.
         """
         said = []
-        killed = [key for key, process in self._processes.items() if (process.poll() or 0) < 0]
+        ended = {key: process.exitcode for key, process in self._processes.items()}
+        killed = [key for key, code in ended.items() if code is not None and (code < 0 or code == SERVER_LOST)]
         for key in killed:
             del self._processes[key]
             self._start(self._dealt[key])
         if killed:
             said.append(f"{_count(len(killed))} killed; started anew, nothing is lost")
-        ended = {key: p.poll() for key, p in self._processes.items()}
         for key in [key for key, code in ended.items() if code == OutOfMemory.exit_code and not self.shared]:
             del self._processes[key]
             said.append(self._share_less(self._dealt[key]))
@@ -142,19 +146,16 @@ class LocalWorkers:
     @property
     def num_running(self) -> int:
         """Processes that have not ended."""
-        return sum(process.poll() is None for process in self._processes.values())
+        return sum(process.is_alive() for process in self._processes.values())
 
     def failure(self) -> tuple[int, str] | None:
         """Exit code and last line of a worker that did not end well; None while some run and if all did."""
         if self.num_running:
             return None
         for worker_id, process in self._processes.items():
-            if process.returncode not in (0, 130):
-                log = self._logs[worker_id]
-                log.seek(0)
-                lines = log.read().decode(errors="replace").strip().splitlines()
-                said = lines[-1].removeprefix("nas: ") if lines else f"ended with code {process.returncode}"
-                return process.returncode, said
+            if process.exitcode not in (None, 0, INTERRUPTED):
+                lines = self._logs[worker_id].read().decode(errors="replace").strip().splitlines()
+                return process.exitcode, lines[-1] if lines else f"ended with code {process.exitcode}"
         return None
 
     def raise_failure(self) -> None:
@@ -164,19 +165,36 @@ class LocalWorkers:
 
     def stop(self, limit_s: float = HAND_BACK_S) -> None:
         """Ask the workers to put their trials back; those that do not answer in time are killed and swept."""
-        running = {key: process for key, process in self._processes.items() if process.poll() is None}
+        running = {key: process for key, process in self._processes.items() if process.is_alive()}
         for process in running.values():
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
         deadline = time.monotonic() + limit_s
         for worker_id, process in running.items():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
                 process.kill()
-                process.wait()
+                process.join()
                 self.excused.add(worker_id)
         # One that has ended by itself has said why; where the disk was full it could not put its trial back.
-        self.excused |= {key for key, process in self._processes.items() if process.returncode >= 0}
+        self.excused |= {key for key, process in self._processes.items() if (process.exitcode or 0) >= 0}
+
+
+def _work(join: dict[str, Any], environment: dict[str, str], log: str) -> None:
+    """What a worker process does; the end of ``log`` says why it failed."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+    with Path(log).open("ab") as file:
+        for standard in (1, 2):
+            os.dup2(file.fileno(), standard)
+    os.environ.update(environment)
+    from nas.study.joining import join_study
+
+    try:
+        told_to_stop = join_study(**join, orphaned=processes.orphan_alarm())
+    except NasError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    sys.exit(INTERRUPTED if told_to_stop else 0)
 
 
 def raise_as_said(code: int, said: str) -> None:

@@ -10,7 +10,7 @@ from nas.training.data.digits import open_digits
 from nas.training.data.images import open_images
 from nas.training.data.noisy import open_noisy
 from nas.training.data.source import DataSource
-from nas.training.data.summary import DataSummary
+from nas.training.summary import DataSummary
 
 MADE_HERE = {"digits": open_digits, "noisy-digits": open_noisy, "cluttered-digits": open_cluttered}
 

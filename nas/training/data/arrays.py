@@ -16,7 +16,7 @@ from torch import Tensor
 from nas.errors import DataError
 from nas.training.config import DataConfig
 from nas.training.data.source import DataSource, epoch_seed, num_batches
-from nas.training.data.summary import DataSummary, Labels, Part, check_parts, digest
+from nas.training.summary import DataSummary, Labels, Part, check_parts, digest
 
 SMALLEST_SHIFTED = 16
 """Side from which images are shifted: at 8 pixels one pixel is a stroke, and brief training gets worse."""

@@ -19,7 +19,7 @@ from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
 from nas.training.data.cache import cache_dir
 from nas.training.data.digits import CLASSES, digits_of
-from nas.training.data.summary import Part
+from nas.training.summary import Part
 
 RECIPE = 1
 """Counts up when the pictures change."""

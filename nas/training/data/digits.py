@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
-from nas.training.data.summary import Part, stratified_split, take_training
+from nas.training.summary import Part, stratified_split, take_training
 
 CLASSES = tuple("0123456789")
 

@@ -27,7 +27,7 @@ from nas.errors import DataError
 from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
 from nas.training.data.source import Batches, DataSource, epoch_seed, num_batches
-from nas.training.data.summary import (
+from nas.training.summary import (
     DataSummary,
     Labels,
     Part,

@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, device
 
-from nas.training.data.summary import DataSummary
+from nas.training.summary import DataSummary
 
 
 class Batches(Protocol):

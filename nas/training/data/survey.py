@@ -9,7 +9,7 @@ from PIL import Image
 
 from nas.training.config import DataConfig
 from nas.training.data.images import ImagePart, list_images, open_images
-from nas.training.data.summary import DataSummary
+from nas.training.summary import DataSummary
 
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")

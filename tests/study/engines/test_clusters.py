@@ -18,11 +18,12 @@ from nas.study.launch import create_study
 from nas.study.records import open_study
 from tests.cli.conftest import write_study
 from tests.study.conftest import SUMMARY
-from tests.study.test_crash import wait_for, worker_pids
+from tests.study.test_crash import parent, wait_for, worker_pids
 
 
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+def host(pid: int) -> int:
+    """The process of the cluster that wanted a worker: the parent of the server that has forked it."""
+    return parent(parent(pid))
 
 
 def start(folder: Path, url: str, *options: str) -> "subprocess.Popen[str]":
@@ -46,7 +47,7 @@ def test_a_lost_actor_is_submitted_anew(tmp_path: Path) -> None:
     wait_for(lambda: worker_pids(url))
     worker = worker_pids(url)[0]
     assert len({worker.worker_id for worker in open_study(url, "tiny").workers()}) <= 2
-    for pid in (parent(worker), worker):  # as if its node had gone
+    for pid in (host(worker), parent(worker), worker):  # as if its node had gone
         os.kill(pid, signal.SIGKILL)
     assert "a Ray worker was lost; submitted anew, nothing is lost" in check(launcher, url)
     assert len(open_study(url, "tiny").workers()) == 3
@@ -57,7 +58,7 @@ def test_a_job_near_its_time_limit_hands_back_and_is_queued_again(tmp_path: Path
     launcher = start(tmp_path, url, "--engine", "slurm", "--engine-set", "cluster=local", "--workers", "1")
     wait_for(lambda: worker_pids(url))
     first = open_study(url, "tiny").workers()[0]
-    os.kill(parent(first.pid), signal.SIGUSR2)  # Slurm's signal before the time limit, as submitit asks for it
+    os.kill(host(first.pid), signal.SIGUSR2)  # Slurm's signal before the time limit, as submitit asks for it
     check(launcher, url)
     workers = open_study(url, "tiny").workers()
     assert len(workers) == 2

@@ -57,7 +57,7 @@ def test_too_many_workers_are_refused(request_: Request, said: str) -> None:
 @pytest.mark.parametrize("present", [True, False])
 def test_auto_takes_every_gpu(monkeypatch: pytest.MonkeyPatch, present: bool) -> None:
     monkeypatch.setattr("nas.study.engines.local.GPU_DRIVERS", ("/" if present else "/none",))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("nas.study.processes.ask", lambda _: 2)
     dealt = deal(Request(workers=2))
     assert list(dealt) == (["cuda:0", "cuda:1"] if present else ["auto", "auto"])
 
@@ -79,15 +79,17 @@ def test_only_on_a_shared_device_a_candidate_without_memory_is_not_to_blame(
 
 
 NO_MEMORY = """
-import sys
-if "--shared" in sys.argv:
-    import torch
-    import nas.study.objective as objective
+import wrapt
 
-    def no_memory(*_, **__):
+@wrapt.when_imported("nas.study.objective")
+def _(objective):
+    import torch
+
+    def no_memory():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")
 
-    objective.train = no_memory
+    train = objective.Training._robust
+    objective.Training._robust = lambda self, run, path: train(self, no_memory if self.shared else run, path)
 """
 
 
