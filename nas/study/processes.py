@@ -20,8 +20,6 @@ from nas.errors import NasError
 
 FORKS = sys.platform == "linux"
 CONTEXT: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
-IMPORTS = ["nas.study.joining", "nas.study.plan", "alembic.context"]
-"""What the server imports; the last for Optuna, which does so late."""
 TIME_LIMIT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 """What cluster schedulers send to every process of a job shortly before its time is over."""
 GROUP_SIGNALS = (signal.SIGINT, *TIME_LIMIT_SIGNALS)
@@ -33,7 +31,7 @@ SERVER_LOST = 255
 def warm_up() -> None:
     """Let the server begin with its imports; without waiting for them."""
     if FORKS:
-        CONTEXT.set_forkserver_preload(IMPORTS)
+        CONTEXT.set_forkserver_preload(["nas.study.preloaded"])
         with _signals_wait(), _one_thread():
             forkserver.ensure_running()
 
