@@ -8,7 +8,15 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.space.space import SearchSpace
-from nas.study.sampling import FusionSampler, SpaceExhausted, make_sampler, place_seed, suggest
+from nas.study.sampling import (
+    FusionSampler,
+    SpaceExhausted,
+    TreeParzen,
+    distributions,
+    make_sampler,
+    place_seed,
+    suggest,
+)
 
 SMALL = {
     "schema": 1,
@@ -56,6 +64,41 @@ def test_the_seed_decides(name: str) -> None:
     space = SearchSpace.load("full")
     assert drawn(name, space, 20, seed=1) == drawn(name, space, 20, seed=1)
     assert drawn(name, space, 20, seed=1) != drawn(name, space, 20, seed=2)
+
+
+def history(directions: list[str], space: SearchSpace) -> optuna.Study:
+    """60 trials of every kind; the last ones run, and one has told what it is about to be."""
+    study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=0))
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        trial = study.ask()
+        suggest(trial, space)
+        values = [float(value) for value in rng.integers(0, 20, len(directions))]  # with ties
+        if number % 7 == 0:
+            trial.set_constraint("size", float(rng.random()) - 0.5)
+        if number % 5 == 0 and number < 57:
+            for step, value in enumerate(values) if len(directions) == 1 else ():
+                trial.report(value, step)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        elif number < 57:
+            study.tell(trial, values)
+    return study
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
+@pytest.mark.parametrize("constant_liar", [True, False])
+def test_tpe_draws_what_optuna_draws(directions: list[str], constant_liar: bool) -> None:
+    space = SearchSpace.load("full")
+    study, known = history(directions, space), distributions(space)
+    joint = {name: known[name] for name in space.joint_choices()}
+    ours = TreeParzen(seed=3, constant_liar=constant_liar)
+    theirs = optuna.samplers.TPESampler(seed=3, constant_liar=constant_liar)
+    trial = study.get_trials(deepcopy=False)[-1]
+    for _ in range(4):  # several candidates of one trial
+        assert ours.sample_relative(study, trial, joint) == theirs.sample_relative(study, trial, joint)
+        for name in sorted(known):
+            args = (study, trial, name, known[name])
+            assert ours.sample_independent(*args) == theirs.sample_independent(*args)
 
 
 def test_no_two_places_share_a_seed() -> None:
