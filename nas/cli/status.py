@@ -16,7 +16,6 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until the study is done; Ctrl-C ends it.")] = False,
 ) -> int:
     """Trials by state and reason, the best so far beside the plain network, throughput, workers, and what is stale."""
-    from nas.cli.progress import watch_status
     from nas.report.summary import health_text, summarise, summary_text
     from nas.study.health import examine
     from nas.study.records import open_study, study_names
@@ -26,6 +25,8 @@ def status(
     names = [study_name] if study_name is not None else study_names(storage)
     studies = [open_study(storage, name) for name in names]
     if watch:
+        from nas.cli.progress import watch_status
+
         return watch_status(studies)
     found = [(summarise(study), examine(study)) for study in studies]
     if as_json:
