@@ -334,8 +334,8 @@ def restarts(server: Server, folder: Path, count: int, rng: random.Random) -> di
     url, done = server.url(), Round()
     launcher = launch(command(url))
     for _ in range(count):
-        wait_for(lambda: (study := opened(url)) is not None and study.num_alive() > 0)
-        time.sleep(rng.uniform(1.0, 5.0))
+        wait_for(lambda: launcher.poll() is not None or has_workers(url))
+        time.sleep(rng.uniform(0.5, 2.5))
         if launcher.poll() is not None:
             done.problems.append("the study had ended before all restarts")
             break
