@@ -165,7 +165,7 @@ def race_answer(found: Race) -> str:
     better = sorted((d.value, str(setting)) for setting, d in against if d.found and d.value < 0)
     worse = sorted(str(setting) for setting, d in against if d.found and d.value > 0)
     parts = [
-        f"Better than random search after {found.epochs[-1]} epochs: "
+        f"Better than random search after {found.epochs[-1]} epochs (p < 0.05 after Holm's correction): "
         + (", ".join(f"{name} ({100 * value:+.2f})" for value, name in better) if better else "nothing")
         + "; worse: "
         + (", ".join(worse) or "nothing")

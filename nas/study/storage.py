@@ -273,12 +273,20 @@ def _create_tables(url: str) -> None:
 
     engine = sa.create_engine(_parse(url), **_engine_kwargs(url))
     _tune(engine)
-    with engine.begin() as connection:
+    with _disposed(engine), engine.begin() as connection:
         tables.metadata.create_all(connection)
         models.BaseModel.metadata.create_all(connection)
         if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
             connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-    engine.dispose()
+
+
+@contextmanager
+def _disposed(engine: sa.Engine) -> Iterator[None]:
+    """Close the engine's connections at the end, also where that is an error."""
+    try:
+        yield
+    finally:
+        engine.dispose()
 
 
 def close_storage(storage: "RDBStorage") -> None:
