@@ -132,10 +132,12 @@ def part_table(table: Table) -> str:
         f"{m['packages']['torch']} (torch), {m['packages']['timm']} (timm), Python {m['python']}, {m['cpus']} CPUs"
         for m in table.meta["makers"]
     }
+    complete = len(whole.architectures) == len(table.architectures)
+    sample = "all of the space" if complete else "the five uniform networks and a random sample of the others"
     return (
         f"Made so far: **{len(whole.architectures)} of {len(table.architectures)} architectures** with all "
         f"{len(table.seeds)} seeds ({int(table.made.sum()):,} trainings of {table.num_epochs} epochs, {hours:.2f} CPU "
-        f"hours): the five uniform networks and a random sample of the others. Final accuracy: "
+        f"hours): {sample}. Final accuracy: "
         f"{100 * found.architectures:.1f} points between architectures, {100 * found.seeds:.1f} between seeds "
         f"(p = {found.p_value:.2g}); one run tells {100 * found.reliability:.0f} % of what it shows. Versions: "
         f"{'; '.join(sorted(makers))}."

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 
@@ -46,7 +47,8 @@ PAGE = ROOT / "docs" / "objectives.md"
 BEGIN, END = "<!-- measured: written by benchmarks/objectives.py -->", "<!-- end of measured -->"
 
 GOALS = {"val_accuracy": "maximize", "macs": "minimize"}
-TRIALS = 100
+BUDGETS = (100, 250)
+"""Trials of a search."""
 PATIENCE = 20
 """Proposals outside the table after which a peer is given a random network of it."""
 EPOCHS = 9
@@ -83,6 +85,7 @@ PEERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 class Search:
     """What one search found, and for how many epochs."""
 
+    trials: int
     method: str
     seed: int
     hypervolume: float
@@ -145,7 +148,7 @@ class Known:
         )
 
 
-def study_of(method: str, table: Table, space: SearchSpace, seed: int, folder: Path) -> Study:
+def study_of(method: str, table: Table, space: SearchSpace, seed: int, *, trials: int, folder: Path) -> Study:
     """A stored study of FusionBench's space."""
     sampler, pruner = OURS[method]
     file = folder / "space.json"
@@ -158,7 +161,7 @@ def study_of(method: str, table: Table, space: SearchSpace, seed: int, folder: P
         "pruner": {"name": pruner},
         "training": {"epochs": table.num_epochs},
         "landmarks": ["plain"],
-        "trials": TRIALS,
+        "trials": trials,
         "seed": seed,
     }
     config = StudyConfig.parse(content, "benchmark")
@@ -173,33 +176,34 @@ class Restricted(Worker):
         return architecture.digest in known and super()._claim(trial_id, architecture)
 
 
-def ours(table: Table, space: SearchSpace, method: str, seed: int) -> Search:
+def ours(table: Table, space: SearchSpace, method: str, seed: int, trials: int) -> Search:
     """A study as a user would start it, with one worker."""
     measure = Known(table, seed)
     with tempfile.TemporaryDirectory() as name:
-        study = study_of(method, table, space, seed, Path(name))
+        study = study_of(method, table, space, seed, trials=trials, folder=Path(name))
         started = time.perf_counter()
         Restricted(study, measure, stop=StopFlag()).run()
         elapsed = time.perf_counter() - started
         trained = [t for t in study.trials() if t.epochs and t.digest]
         found = [measure.values(t.digest) for t in trained if t.state == "complete" and t.digest]
     return Search(
+        trials=trials,
         method=method,
         seed=seed,
         hypervolume=share(table, measure, found),
         epochs=sum(measure.done.values()),
         trained=len(measure.done),
         twice=len(trained) - len({t.digest for t in trained}),
-        overhead_ms=elapsed / TRIALS * 1e3,
+        overhead_ms=elapsed / trials * 1e3,
     )
 
 
-def peer(table: Table, space: SearchSpace, method: str, seed: int) -> Search:
+def peer(table: Table, space: SearchSpace, method: str, seed: int, trials: int) -> Search:
     """Optuna alone: every trial is trained to its end."""
     measure = Known(table, seed)
     study = optuna.create_study(directions=list(GOALS.values()), sampler=PEERS[method](seed))
     random, trained, outside = np.random.default_rng(seed), list[str](), 0
-    while len(trained) < TRIALS:
+    while len(trained) < trials:
         if outside == PATIENCE:
             known = table.architectures[int(random.integers(len(table.architectures)))]
             study.enqueue_trial(dict(space.encode(known) or {}))
@@ -212,10 +216,11 @@ def peer(table: Table, space: SearchSpace, method: str, seed: int) -> Search:
         trained.append(digest)
         study.tell(trial, measure.values(digest))
     return Search(
+        trials=trials,
         method=method,
         seed=seed,
         hypervolume=share(table, measure, [measure.values(digest) for digest in trained]),
-        epochs=TRIALS * table.num_epochs,
+        epochs=trials * table.num_epochs,
         trained=len(set(trained)),
         twice=len(trained) - len(set(trained)),
         overhead_ms=None,
@@ -292,22 +297,23 @@ def table_text(table: Table, searches: list[Search]) -> str:
     seeds = sorted({search.seed for search in searches})
     lines = [
         f"The space are the {len(table.rows)} networks that FusionBench holds with every seed; a proposal outside is "
-        f"drawn again. {TRIALS} trials a search, {len(seeds)} seeds. Hypervolume is that of what was trained to the "
-        "end, as a share of the true front's: mean (least to most).",
+        f"drawn again. {len(seeds)} seeds. Hypervolume is that of what was trained to the end, as a share of the true "
+        "front's: mean (least to most).",
         "",
-        "| method | hypervolume | epochs, of all without stopping | networks trained | trained again | ms a trial |",
-        "|---|---|---|---|---|---|",
+        "| trials | method | hypervolume | epochs, of all without stopping | networks trained | trained again "
+        "| ms a trial |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for method in (*OURS, *PEERS):
-        those = [search for search in searches if search.method == method]
+    for trials, method in product(BUDGETS, (*OURS, *PEERS)):
+        those = [search for search in searches if (search.trials, search.method) == (trials, method)]
         if not those:
             continue
         volumes = [search.hypervolume for search in those]
-        spent = mean(search.epochs for search in those) / (TRIALS * table.num_epochs)
+        spent = mean(search.epochs for search in those) / (trials * table.num_epochs)
         repeats = [search.twice for search in those if search.twice is not None]
         times = [search.overhead_ms for search in those if search.overhead_ms is not None]
         lines.append(
-            f"| {method} | {mean(volumes):.3f} ({min(volumes):.3f} to {max(volumes):.3f}) | {spent:.0%} "
+            f"| {trials} | {method} | {mean(volumes):.3f} ({min(volumes):.3f} to {max(volumes):.3f}) | {spent:.0%} "
             f"| {mean(search.trained for search in those):.0f} | {f'{mean(repeats):.0f}' if repeats else '–'} "
             f"| {f'{median(times):.0f}' if times else '–'} |"
         )
@@ -344,17 +350,17 @@ def main() -> None:
         write_atomically(CROWDED, json.dumps([crowded(name) for name in ("tpe", "nsga2")], indent=1).encode())
     table = load_table().complete()
     space = bench_space()
-    recipe = {"networks": sorted(table.rows), "trials": TRIALS, "goals": GOALS}
+    recipe = {"networks": sorted(table.rows), "goals": GOALS}
     stored = json.loads(RAW.read_text()) if RAW.exists() else {}
     if stored and stored["recipe"] != recipe:
         print("what is stored was searched on another table; it is searched again", file=sys.stderr)
         stored = {}
     searches = [Search(**row) for row in stored.get("searches", ())]
-    done = {(search.method, search.seed) for search in searches}
+    done = {(search.trials, search.method, search.seed) for search in searches}
     for seed in () if arguments.report or arguments.crowded else range(arguments.seeds):
-        for method in (*PEERS, *OURS):
-            if (method, seed) not in done:
-                searches.append((peer if method in PEERS else ours)(table, space, method, seed))
+        for trials, method in product(BUDGETS, (*PEERS, *OURS)):
+            if (trials, method, seed) not in done:
+                searches.append((peer if method in PEERS else ours)(table, space, method, seed, trials))
                 print(searches[-1], file=sys.stderr, flush=True)
                 content = {"recipe": recipe, "searches": [asdict(search) for search in searches]}
                 write_atomically(RAW, json.dumps(content, indent=1).encode())

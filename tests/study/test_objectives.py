@@ -111,7 +111,7 @@ def test_several_objectives_have_a_pruner_that_knows_them() -> None:
     assert parsed().pruner.name == "median"
 
 
-def test_several_objectives_have_the_sampler_that_was_measured_best() -> None:
+def test_several_objectives_have_a_sampler_of_their_own() -> None:
     assert parsed(objectives=TWO).sampler == "nsga2"
     assert parsed(objectives=TWO, sampler="tpe").sampler == "tpe"
     assert parsed().sampler == "tpe"
