@@ -102,14 +102,18 @@ def launch(line: list[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def children(pid: int) -> list[int]:
-    """Processes that a process has started."""
-    found = []
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and what these have started: workers, and the one that forks them."""
+    parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
             fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == pid and fields[0] != "Z":
-                found.append(int(stat.parent.name))
+            if fields[0] != "Z":
+                parents[int(stat.parent.name)] = int(fields[1])
+    found, family = list[int](), {pid}
+    while new := [child for child, parent in parents.items() if parent in family and child not in family]:
+        found += new
+        family.update(new)
     return found
 
 
@@ -237,7 +241,7 @@ def strike(url: str, launcher: int, rng: random.Random) -> Hit | None:
     if rng.random() < LAUNCHER_SHARE:
         kill(launcher)
         return Hit("launcher")
-    workers = children(launcher)
+    workers = descendants(launcher)
     study = opened(url)
     if not workers:
         return None
@@ -360,12 +364,13 @@ def lost_nodes(server: Server, folder: Path, count: int, rng: random.Random) -> 
         wait_for(partial(has_workers, url))
         script = 'hostname "$0" && exec "$@"'
         far = launch(["unshare", "--uts", "sh", "-c", script, f"far-{number}", *command(url, 1)])
-        wait_for(lambda: any(held_by(url, pid) for pid in children(far.pid)))  # noqa: B023 - called at once
+        wait_for(lambda: any(held_by(url, pid) for pid in descendants(far.pid)))  # noqa: B023 - called at once
         time.sleep(rng.uniform(0.0, 2.0))
-        wait_for(lambda: any(held_by(url, pid) for pid in children(far.pid)))  # noqa: B023 - called at once
-        worker = children(far.pid)[0]
-        kill(far.pid)
-        kill(worker)
+        wait_for(lambda: any(held_by(url, pid) for pid in descendants(far.pid)))  # noqa: B023 - called at once
+        family = descendants(far.pid)
+        worker = next((pid for pid in family if held_by(url, pid)), family[0])
+        for pid in (far.pid, *family):
+            kill(pid)
         far.communicate()
         trial = held_by(url, worker)
         if trial is not None:

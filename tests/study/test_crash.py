@@ -33,10 +33,10 @@ def outcome(study: Study) -> list[tuple[object, ...]]:
 
 
 def worker_pids(url: str) -> list[int]:
-    """Processes that hold a trial now."""
+    """Living processes that hold a trial; one that was killed holds it until another takes it up."""
     query = sa.select(tables.workers.c.pid).join(tables.leases, tables.leases.c.worker_id == tables.workers.c.worker_id)
     with open_engine(url).connect() as connection:
-        return list(connection.scalars(query))
+        return [pid for pid in connection.scalars(query) if Path(f"/proc/{pid}").exists()]
 
 
 def parent(pid: int) -> int:
