@@ -117,11 +117,12 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def kill(pid: int) -> None:
-    """``kill -9``, and wait until it is dead."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    while process_lives(pid):
+def kill(*pids: int) -> None:
+    """``kill -9`` to all at once, and wait until they are dead."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while any(process_lives(pid) for pid in pids):
         time.sleep(0.002)
 
 
@@ -369,8 +370,7 @@ def lost_nodes(server: Server, folder: Path, count: int, rng: random.Random) -> 
         wait_for(lambda: any(held_by(url, pid) for pid in descendants(far.pid)))  # noqa: B023 - called at once
         family = descendants(far.pid)
         worker = next((pid for pid in family if held_by(url, pid)), family[0])
-        for pid in (far.pid, *family):
-            kill(pid)
+        kill(worker, *family, far.pid)  # a worker that sees its launcher die would put its trial back
         far.communicate()
         trial = held_by(url, worker)
         if trial is not None:

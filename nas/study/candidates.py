@@ -14,8 +14,6 @@ from nas.study.objectives import cost_quantities
 from nas.study.records import Study
 from nas.study.worker import StopFlag, Worker
 
-POLL_S = 0.5
-
 
 def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker_id: str) -> None:
     """Work on the candidates of a study until all are scored, by this worker and the others, or ``stop`` is set.
@@ -24,18 +22,15 @@ def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker
         study: of the candidates (`Study.candidates`).
         training: measures what ``study`` asks for.
     """
-    ensemble: SharedEnsemble | None = None
-    while not stop() and study.num_ended() < study.target:
-        if training.config.estimate.by == "shared":
-            try:
-                ensemble = ensemble or _ensemble(study, training, stop)
-            except Interrupted:
-                return
-            ScoringWorker(study, training, ensemble, stop=stop, worker_id=worker_id).run()
-        else:
-            Worker(study, training, stop=stop, worker_id=worker_id).run()
-        if study.num_ended() < study.target and not stop():  # others hold the rest, or died with it
-            time.sleep(POLL_S)
+    if training.config.estimate.by != "shared":
+        worker = Worker(study, training, stop=stop, worker_id=worker_id)
+    else:
+        try:
+            ensemble = _ensemble(study, training, stop)
+        except Interrupted:
+            return
+        worker = ScoringWorker(study, training, ensemble, stop=stop, worker_id=worker_id)
+    worker.run(stay=True)
 
 
 def _ensemble(study: Study, training: Training, stop: StopFlag) -> SharedEnsemble:

@@ -27,7 +27,7 @@ from nas.study.ledger import Ledger, new_worker_id
 from nas.study.objective import OnEpoch, Training
 from nas.study.records import Study, TrialRecord, front_of
 from nas.study.storage import close_storage, exclusive, explained, open_storage
-from nas.study.worker import StopFlag, Worker
+from nas.study.worker import POLL_S, StopFlag, Worker
 from nas.training.checkpoint import load_weights
 from nas.training.testing import correct_on_test
 
@@ -40,7 +40,6 @@ TOP = 3
 """Networks that are confirmed where nobody says how many."""
 DIGEST_ATTR = "digest"
 """Attribute of an enqueued Optuna trial: the network that it is to train."""
-POLL_S = 0.5
 
 
 def candidates_for(study: Study, top: int | None) -> list[TrialRecord]:

@@ -49,5 +49,5 @@ def join_study(
             cheap = Training(candidates, device=device, threads=threads, shared=shared)
             score_candidates(candidates, cheap, stop=stop, worker_id=worker_id)
         training = Training(study, device=device, threads=threads, shared=shared)
-        Worker(study, training, stop=stop, worker_id=worker_id).run(max_trials)
+        Worker(study, training, stop=stop, worker_id=worker_id).run(max_trials, stay=True)
     return stop() and deadline is None

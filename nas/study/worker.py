@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 5.0
 """Between signs of life; never more than a quarter of the grace time."""
 MAX_FAILURES_IN_A_ROW = 3
+POLL_S = 0.25
+"""Between two looks of a worker that has nothing to do but stays."""
 
 
 @dataclass
@@ -105,8 +107,12 @@ class Worker:
             study_name=self._record.name, storage=self.storage, sampler=self.sampler, pruner=self.pruner
         )
 
-    def run(self, max_trials: int | None = None) -> int:
-        """Work until nothing is left, ``max_trials`` are done or the stop flag is set; returns trials done."""
+    def run(self, max_trials: int | None = None, *, stay: bool = False) -> int:
+        """Work until nothing is left, ``max_trials`` are done or the stop flag is set; returns trials done.
+
+        Args:
+            stay: wait also for what others train: what they put back, or die with, is left for this worker.
+        """
         done = 0
         with ExitStack() as end, explained(self.url):
             end.callback(close_storage, self.storage)
@@ -115,9 +121,12 @@ class Worker:
                 while (max_trials is None or done < max_trials) and not self.stop():
                     try:
                         trial = self._next_trial()
-                        if trial is None:
+                        if trial is not None:
+                            done += self._work_on(trial)
+                        elif stay and self._any(TrialState.RUNNING, TrialState.WAITING):
+                            time.sleep(POLL_S)
+                        else:
                             break
-                        done += self._work_on(trial)
                     except Exception as error:  # only a lost connection is survived, see below
                         self._survive(error)
             self.ledger.leave()
@@ -140,10 +149,10 @@ class Worker:
             self._refresh()
             # Read before anybody is promoted: what ends later may promote one that was stopped.
             over = all(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
-            if not self._waiting() and self.rungs is not None and self.rungs.promote():
+            if not self._any(TrialState.WAITING) and self.rungs is not None and self.rungs.promote():
                 self._refresh()
             trials = self.study.get_trials(deepcopy=False)
-            if len(trials) >= self.ledger.target() and not self._waiting():
+            if len(trials) >= self.ledger.target() and not self._any(TrialState.WAITING):
                 self._clean(over=over)
                 return None
             trial = self.study.ask()
@@ -151,10 +160,10 @@ class Worker:
                 raise NasError(f"trial {trial.number}: waits, but is leased; nas recover mends that")
             return trial
 
-    def _waiting(self) -> bool:
+    def _any(self, *states: TrialState) -> bool:
+        """Whether one of the trials that the study is to have is in one of these states."""
         target = self.ledger.target()
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return any(trial.number < target for trial in trials)
+        return any(trial.number < target for trial in self.study.get_trials(deepcopy=False, states=states))
 
     def _refresh(self) -> None:
         """Look again at trials that had ended and were promoted, by this worker or another."""

@@ -1,0 +1,77 @@
+"""A worker that has nothing left to draw stays at hand for what the others may leave."""
+
+import time
+from collections.abc import Iterator
+
+import optuna
+import pytest
+import sqlalchemy as sa
+
+from nas.study import tables
+from nas.study.health import GRACE_VARIABLE, MIN_GRACE_S
+from nas.study.records import Study
+from nas.study.recover import put_back
+from nas.study.storage import close_storage
+from nas.study.worker import StopFlag, Worker
+
+from .test_disk_full import Quick
+
+ALL_BUT_ONE = ["running"] + ["complete"] * 11
+
+
+@pytest.fixture(autouse=True)
+def grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(GRACE_VARIABLE, str(MIN_GRACE_S))
+
+
+@pytest.fixture
+def far(stored: Study) -> Iterator[Worker]:
+    """A worker on another host that holds the first trial."""
+    worker = Worker(stored, Quick(), stop=StopFlag(), worker_id="far")
+    worker.ledger.join("cpu")
+    assert worker._next_trial() is not None
+    last_sign_of(worker, seconds_ago=0)
+    yield worker
+    close_storage(worker.storage)
+
+
+def last_sign_of(worker: Worker, seconds_ago: float) -> None:
+    sign = {"host": "elsewhere", "heartbeat_at": time.time() - seconds_ago}
+    with worker.storage.engine.begin() as connection:
+        connection.execute(sa.update(tables.workers).values(sign))
+
+
+def states(study: Study) -> list[str]:
+    return [trial.state for trial in study.trials()]
+
+
+def test_what_a_lost_machine_held_is_taken_up(stored: Study, far: Worker) -> None:
+    last_sign_of(far, seconds_ago=MIN_GRACE_S - 1)  # it counts as dead a second from now
+    assert Worker(stored, Quick(), stop=StopFlag()).run(stay=True) == 12
+    assert states(stored) == ["complete"] * 12
+
+
+def test_what_another_puts_back_is_taken_up(stored: Study, far: Worker, storage: optuna.storages.RDBStorage) -> None:
+    worker = Worker(stored, Quick(), stop=StopFlag())
+    idle = iter(range(3))
+
+    def told() -> bool:
+        if states(stored) == ALL_BUT_ONE and next(idle) == 2:
+            put_back(storage, far.ledger.held()[0], "far")
+        return False
+
+    worker.stop = StopFlag(orphaned=told)
+    assert worker.run(stay=True) == 12
+    assert states(stored) == ["complete"] * 12
+
+
+def test_it_leaves_when_it_is_told_to(stored: Study, far: Worker) -> None:
+    idle = iter(range(3))
+    stop = StopFlag(orphaned=lambda: states(stored) == ALL_BUT_ONE and next(idle) == 2)
+    assert Worker(stored, Quick(), stop=stop).run(stay=True) == 11
+    assert states(stored) == ALL_BUT_ONE
+
+
+def test_one_that_does_not_stay_leaves_what_others_hold(stored: Study, far: Worker) -> None:
+    assert Worker(stored, Quick(), stop=StopFlag()).run() == 11
+    assert states(stored) == ALL_BUT_ONE
