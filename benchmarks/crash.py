@@ -244,15 +244,15 @@ def strike(url: str, launcher: int, rng: random.Random) -> Hit | None:
         return Hit("launcher")
     workers = descendants(launcher)
     study = opened(url)
-    if not workers:
+    if not workers or study is None:  # before, there is nothing that could be lost
         return None
     pid = rng.choice(workers)
-    trial = held_by(url, pid) if study is not None else None
+    trial = held_by(url, pid)
     if trial is not None and trial in unforgiven(url):
         return None
     kill(pid)
-    trial = held_by(url, pid) if study is not None else None  # it may have ended or begun one meanwhile
-    if trial is None or study is None:
+    trial = held_by(url, pid)  # it may have ended or begun one meanwhile
+    if trial is None:
         return Hit("worker")
     return Hit("worker", trial, now(url), epochs_lost(study, trial))
 

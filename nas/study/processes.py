@@ -37,17 +37,28 @@ def warm_up() -> None:
 
 
 def start(target: Callable[..., None], *args: Any) -> BaseProcess:
-    """A process that runs ``target``, once the server has its imports; it is born deaf to Ctrl-C."""
+    """A process that runs ``target``, once the server has its imports; it is born deaf to Ctrl-C.
+
+    A server that is killed meanwhile is replaced; `NasError` where the next one dies too.
+    """
+    try:
+        return _started(target, args)
+    except (EOFError, ConnectionError):
+        forkserver._forkserver._stop()  # type: ignore[attr-defined] # waits for its end, else it may pass for alive
+    try:
+        return _started(target, args)
+    except (EOFError, ConnectionError):
+        raise NasError("the process that imports torch for the workers has died twice") from None
+
+
+def _started(target: Callable[..., None], args: tuple[Any, ...]) -> BaseProcess:
     process: BaseProcess = CONTEXT.Process(target=target, args=args)
     warm_up()
-    try:
-        if FORKS:
+    if FORKS:
+        process.start()
+    else:
+        with _signals_wait():
             process.start()
-        else:
-            with _signals_wait():
-                process.start()
-    except EOFError:
-        raise NasError("the process that imports torch for the workers has died") from None
     return process
 
 
@@ -59,7 +70,10 @@ def ask(function: Callable[..., Any], *args: Any) -> Any:
     try:
         answer = receiver.recv()
     except EOFError:
-        raise NasError(f"{function.__name__} failed, see above") from None
+        process.join()
+        killed = process.exitcode is None or process.exitcode < 0 or process.exitcode == SERVER_LOST
+        why = "its process was killed; type the same command again" if killed else "see above"
+        raise NasError(f"{function.__name__} failed: {why}") from None
     finally:
         process.kill()
         process.join()

@@ -1,7 +1,9 @@
 """One server imports for all processes that need torch, and touches nothing."""
 
 import os
+import signal
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,38 @@ def test_what_is_forked_has_torch_from_a_server_with_one_thread() -> None:
     assert num_threads == 1
 
 
+def kill_servers(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """Kill so many servers while they import, after they were asked for a process; the list will hold them."""
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    server._stop()
+    connect, killed = server.connect_to_new_process, []
+
+    def then_kill(fds: object) -> object:
+        connection = connect(fds)
+        if len(killed) < count:
+            killed.append(server._forkserver_pid)
+            os.kill(killed[-1], signal.SIGKILL)
+        return connection
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", then_kill)
+    return killed
+
+
+def test_a_server_that_is_killed_while_it_is_asked_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = kill_servers(monkeypatch, 1)
+    server, imported, _ = processes.ask(surroundings)
+    assert imported
+    assert killed
+    assert server not in killed
+
+
+def test_servers_that_are_killed_again_and_again_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = kill_servers(monkeypatch, 2)
+    with pytest.raises(NasError, match="has died twice"):
+        processes.ask(surroundings)
+    assert len(killed) == 2
+
+
 def cuda_was_touched() -> bool:
     import torch
 
@@ -43,6 +77,15 @@ def test_errors_that_explain_themselves_come_back() -> None:
         processes.ask(fail, UserError, "the file is empty")
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_says_so() -> None:
+    with pytest.raises(NasError, match="die failed: its process was killed; type the same command again"):
+        processes.ask(die)
+
+
 def test_a_process_that_breaks_has_said_why(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(NasError, match="fail failed, see above"):
+    with pytest.raises(NasError, match="fail failed: see above"):
         processes.ask(fail, KeyError, "colour")
