@@ -141,12 +141,15 @@ def has_workers(url: str) -> bool:
 
 
 def held_by(url: str, pid: int) -> int | None:
-    """The id of the trial that a process trains."""
-    query = sa.select(tables.leases.c.trial_id).join(
-        tables.workers, tables.leases.c.worker_id == tables.workers.c.worker_id
+    """The id of the trial that a process trains; the lease of one that has ended may be there for a moment."""
+    ended = sa.select(tables.measurements.c.trial_id)
+    query = (
+        sa.select(tables.leases.c.trial_id)
+        .join(tables.workers, tables.leases.c.worker_id == tables.workers.c.worker_id)
+        .where(tables.workers.c.pid == pid, tables.leases.c.trial_id.not_in(ended))
     )
     with open_engine(url).connect() as connection:
-        return connection.scalar(query.where(tables.workers.c.pid == pid))
+        return connection.scalar(query)
 
 
 def epochs_lost(study: Study, trial_id: int) -> int:

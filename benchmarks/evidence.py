@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import rules
+from benchmarks.finalist import part_finalist
+from benchmarks.markdown import markdown
 from nas.bench.effects import Additive, Contrast, Place, seed_share, spoken
 from nas.bench.race import Race, Runner, Setting, race, stopped_early
 from nas.bench.table import Table, bench_space, load_table
@@ -345,11 +347,6 @@ def contrast_lines(contrasts: Sequence[Contrast], what: str) -> list[str]:
     return markdown(("", f"points: {what}", "p (Holm)"), rows)
 
 
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table's lines."""
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
-
-
 # The figure.
 
 
@@ -436,6 +433,7 @@ def main() -> None:
         "table": part_table(table),
         "race": part_race(found),
         "estimators": part_estimators(table),
+        "finalist": part_finalist(table, found),
         "early": part_early(table, model),
         "gamma": part_rule("gamma"),
         "gates": part_rule("gates"),

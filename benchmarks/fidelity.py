@@ -19,11 +19,12 @@ from pathlib import Path
 
 from nas.architecture import Backbone
 from nas.backbones import MICRO
+from nas.bench.table import ATTENTION, DATA, TRAINING, Table, bench_space, load_table
 from nas.documents import write_atomically
 from nas.estimate.calibrate import CalibrationTask, Progress, calibrate, conclude, make_task
 from nas.estimate.config import CalibrationConfig
 from nas.estimate.ranking import Calibration, Fidelity
-from nas.estimate.store import FileStore
+from nas.estimate.store import FileStore, Result
 from nas.report.calibration import calibration_rows
 from nas.space.space import SearchSpace
 from nas.training.config import DataConfig, TrainingConfig
@@ -65,11 +66,18 @@ PROBLEMS = {
     ),
 }
 
+BENCH = "fusion-bench"
+"""The part whose full trainings are those of `nas.bench`, so that only shared networks are trained."""
+PARTS = (*(f"{name}-{attention}" for name in PROBLEMS for attention in ATTENTIONS), BENCH)
 CONFIG = CalibrationConfig(architectures=40, seeds=3, fractions=(0.5,), scales=(0.67,), networks=4)
+SHARED = (0.5, 1, 2)
+"""Lengths of shared networks, in full trainings."""
 
 
 def part_task(part: str) -> CalibrationTask:
-    """The calibration of a part, ``PROBLEM-ATTENTION``."""
+    """The calibration of a part, ``PROBLEM-ATTENTION`` or `BENCH`."""
+    if part == BENCH:
+        return bench_task(load_table())
     name, attention = part.rsplit("-", 1)
     problem = PROBLEMS[name]
     space = SearchSpace.from_dict(
@@ -79,14 +87,64 @@ def part_task(part: str) -> CalibrationTask:
     lengths = {
         "brief_epochs": tuple(max(1, round(epochs * share)) for share in (0.15, 0.35, 0.65)),
         "inherit_epochs": tuple(max(1, round(epochs * share)) for share in (0.15, 0.35)),
-        "shared_epochs": tuple(round(epochs * share) for share in (0.5, 1, 2)),
+        "shared_epochs": tuple(round(epochs * share) for share in SHARED),
     }
     return make_task(space, problem.data, problem.training, config=CONFIG.model_copy(update=lengths))
 
 
+def bench_task(table: Table) -> CalibrationTask:
+    """Every architecture of the table, by its recipe."""
+    config = CalibrationConfig(
+        architectures=len(table.architectures),
+        seeds=len(table.seeds),
+        brief_epochs=(),
+        fractions=(),
+        shared_epochs=tuple(round(table.num_epochs * share) for share in SHARED),
+        networks=CONFIG.networks,
+    )
+    return CalibrationTask(
+        space=bench_space(),
+        data=DATA,
+        fingerprint=table.meta["fingerprint"],
+        training=TRAINING,
+        config=config,
+        architectures=table.architectures,
+        seed=table.seeds[0],
+    )
+
+
+def known(part: str, task: CalibrationTask) -> dict[str, Result]:
+    """Results that nobody has to run: the trainings of the table."""
+    if part != BENCH:
+        return {}
+    table = load_table()
+    places = [(run, table.rows[run.digest], table.seeds.index(run.seed)) for run in task.truth]
+    return {
+        run.key: {"accuracy": table.accuracy[row, column].tolist(), "cost_s": float(table.cost_s[row, column])}
+        for run, row, column in places
+    }
+
+
+class PartStore(FileStore):
+    """What is run for a part, beside what is known."""
+
+    def __init__(self, part: str, task: CalibrationTask) -> None:
+        super().__init__(RESULTS / f"{part}.jsonl")
+        self.known = known(part, task)
+
+    def results(self, task: str) -> dict[str, Result]:
+        """Both."""
+        return {**self.known, **super().results(task)}
+
+    def new(self, task: str) -> dict[str, Result]:
+        """What is run alone."""
+        return super().results(task)
+
+
 def run(part: str, workers: int) -> None:
     """Do what is missing of a part, then store it compressed."""
-    task, store = part_task(part), FileStore(RESULTS / f"{part}.jsonl")
+    task = part_task(part)
+    store = PartStore(part, task)
 
     def tell(progress: Progress) -> None:
         left = f"{progress.left_s / 60:.0f} min left" if progress.left_s is not None else ""
@@ -95,28 +153,34 @@ def run(part: str, workers: int) -> None:
         )
 
     found = calibrate(task, store, workers=workers, on_progress=tell)
-    content = {"task": task.digest, "results": store.results(task.digest)}
+    content = {"task": task.digest, "results": store.new(task.digest)}
     write_atomically(RESULTS / f"{part}.json.gz", gzip.compress(json.dumps(content).encode(), mtime=0))
     print(f"{part}: {found.advice}")
 
 
-def stored(part: str) -> Calibration | None:
-    """What a finished part shows; None where it is missing."""
+def results_of(part: str, task: CalibrationTask) -> dict[str, Result] | None:
+    """Everything that is known of a finished part; None where it is missing."""
     path = RESULTS / f"{part}.json.gz"
     if not path.exists():
         return None
     content = json.loads(gzip.decompress(path.read_bytes()))
-    task = part_task(part)
     if content["task"] != task.digest:
         print(f"{part}: stored for another recipe; run it again", file=sys.stderr)
         return None
-    return conclude(task, content["results"])
+    return {**known(part, task), **content["results"]}
 
 
-def write_page(parts: tuple[str, ...]) -> None:
+def stored(part: str) -> Calibration | None:
+    """What a finished part shows; None where it is missing."""
+    task = part_task(part)
+    results = results_of(part, task)
+    return None if results is None else conclude(task, results)
+
+
+def write_page() -> None:
     """Put the measured part of the page and the figure in their places."""
-    found = {part: calibration for part in parts if (calibration := stored(part)) is not None}
-    missing = [part for part in parts if part not in found]
+    found = {part: calibration for part in PARTS if (calibration := stored(part)) is not None}
+    missing = [part for part in PARTS if part not in found]
     text = PAGE.read_text()
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     sections = "\n".join(section(part, calibration) for part, calibration in found.items())
@@ -129,10 +193,9 @@ def write_page(parts: tuple[str, ...]) -> None:
 
 def section(part: str, found: Calibration) -> str:
     """One part as Markdown."""
-    name, attention = part.rsplit("-", 1)
     spread = found.spread
     head = (
-        f"### {PROBLEMS[name].description}, {attention}\n\n"
+        f"### {title(part)}\n\n"
         f"{found.num_architectures} architectures × {found.num_seeds} seeds: {100 * spread.architectures:.2f} points "
         f"between architectures, {100 * spread.seeds:.2f} between seeds (p = {spread.p_value:.2g}). One full run "
         f"against the mean of the others: {found.ceiling}, regret {found.ceiling_regret:.2f}; "
@@ -148,6 +211,14 @@ def section(part: str, found: Calibration) -> str:
         + "\n".join(f"| {' | '.join(row)} |" for row in rows)
         + f"\n\n{found.advice[:1].upper()}{found.advice[1:]}.\n"
     )
+
+
+def title(part: str) -> str:
+    """What a part is about."""
+    if part == BENCH:
+        return f"FusionBench: {DATA.num_train} noisy digits, 8×8, {ATTENTION}, the whole space"
+    name, attention = part.rsplit("-", 1)
+    return f"{PROBLEMS[name].description}, {attention}"
 
 
 COLOURS = {
@@ -228,9 +299,8 @@ def height_of(value: float) -> float:
 
 def main() -> None:
     """Run what is asked for, then write the page."""
-    parts = tuple(f"{name}-{attention}" for name in PROBLEMS for attention in ATTENTIONS)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="PART", help=", ".join(parts))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--report", action="store_true", help="only write the page from what is stored")
     arguments = parser.parse_args()
@@ -238,7 +308,7 @@ def main() -> None:
         for part in arguments.only:
             if stored(part) is None:
                 run(part, arguments.workers)
-    write_page(parts)
+    write_page()
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def race(
         if on_progress is not None:
             on_progress(done, len(settings) * replays)
     columns = range(len(table.seeds))
-    quality = [_Yardstick.of(table, column) for column in columns]
+    quality = [Yardstick.of(table, column) for column in columns]
     return Race(
         num_architectures=len(table.architectures),
         epochs=_budgets(table, full_trainings),
@@ -169,14 +169,14 @@ def whole(table: Table) -> Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Yardstick:
+class Yardstick:
     """How good architectures are, told by the seeds that a replay does not see."""
 
     quality: Values
     """(A,)."""
 
     @classmethod
-    def of(cls, table: Table, column: int) -> "_Yardstick":
+    def of(cls, table: Table, column: int) -> "Yardstick":
         return cls(quality=np.delete(table.accuracy[:, :, -1], column, axis=1).mean(1))
 
     @property
@@ -216,13 +216,13 @@ class _Task:
                 seed=number,
             )
             rows = {architecture: row for row, architecture in enumerate(table.architectures)}
-            regrets.append(regret_curve(trials, rows, _Yardstick.of(table, column), budgets))
+            regrets.append(regret_curve(trials, rows, Yardstick.of(table, column), budgets))
             counts.append(len(trials))
         return np.array(regrets), counts
 
 
 def regret_curve(
-    trials: Sequence[ReplayedTrial], rows: dict[Architecture, int], yardstick: _Yardstick, budgets: NDArray[np.int64]
+    trials: Sequence[ReplayedTrial], rows: dict[Architecture, int], yardstick: Yardstick, budgets: NDArray[np.int64]
 ) -> Values:
     """Regret (B,) of the trial with the best score among those that have ended within each budget.
 

@@ -90,7 +90,7 @@ def unleased(engine: sa.Engine, study_id: int) -> list[int]:
     optuna_trials = tables.optuna_trials.c
     query = sa.select(optuna_trials.trial_id).where(
         optuna_trials.study_id == study_id,
-        sa.cast(optuna_trials.state, sa.String) == "RUNNING",  # an enumeration in PostgreSQL
+        tables.state_text() == "RUNNING",
         optuna_trials.trial_id.not_in(leased),
     )
     with engine.connect() as connection:

@@ -99,6 +99,12 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(sa.delete(tables.leases).where(*self._held(trial_id)))
 
+    def any_leased(self) -> bool:
+        """Whether a worker is not yet done with a trial of the study."""
+        query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.study_id == self.study_id)
+        with only_reading(), self._engine.connect() as connection:
+            return connection.scalar(query.limit(1)) is not None
+
     def held(self) -> list[int]:
         """The trials of which this worker holds the lease."""
         query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.worker_id == self.worker_id)
@@ -331,12 +337,16 @@ class Ledger:
         return len(records), quantities(records, stored[0] if stored else None)
 
     def stopped(self, reason: str) -> dict[int, int]:
-        """Trials that ended with ``reason`` before their budget was spent, and after how many epochs each."""
+        """Trials that ended with ``reason`` before their budget was spent, and after how many epochs each.
+
+        Not those whose worker is about to end them.
+        """
         done, ran = tables.measurements.c, tables.epochs.c
         query = (
             sa.select(done.trial_id, sa.func.count(ran.epoch))
             .join(tables.epochs, ran.trial_id == done.trial_id)
             .where(done.study_id == self.study_id, done.outcome == Outcome.STOPPED.value, done.reason == reason)
+            .where(done.trial_id.not_in(sa.select(tables.leases.c.trial_id)))
             .group_by(done.trial_id)
         )
         with only_reading(), self._engine.connect() as connection:

@@ -206,7 +206,7 @@ class Study:
             .join(tables.trials, ours.digest == tables.architectures.c.digest)
             .join(tables.optuna_trials, tables.optuna_trials.c.trial_id == ours.trial_id)
             .join(tables.optuna_values, values.trial_id == ours.trial_id)
-            .where(ours.study_id == self.study_id, _state() == "COMPLETE")
+            .where(ours.study_id == self.study_id, tables.state_text() == "COMPLETE")
             .order_by(tables.optuna_trials.c.number, values.objective)
         )
         scored: dict[int, tuple[Any, list[float]]] = {}
@@ -219,8 +219,9 @@ class Study:
 
     def num_ended(self) -> int:
         """Trials that came to an end, without reading them all."""
-        ended = ("COMPLETE", "PRUNED", "FAIL")
-        query = sa.select(sa.func.count()).where(tables.optuna_trials.c.study_id == self.study_id, _state().in_(ended))
+        query = sa.select(sa.func.count()).where(
+            tables.optuna_trials.c.study_id == self.study_id, tables.state_text().in_(tables.ENDED)
+        )
         with explained(self.url), self._engine.connect() as connection:
             return int(connection.scalar(query) or 0)
 
@@ -322,11 +323,6 @@ def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, f
     centre = (score + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(score * (1 - score) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return centre - half, centre + half
-
-
-def _state() -> sa.ColumnElement[str]:
-    """An Optuna trial's state as text: an enumeration in PostgreSQL."""
-    return sa.cast(tables.optuna_trials.c.state, sa.String)
 
 
 _COST_COLUMNS = tuple(tables.costs.c[field.name] for field in fields(Cost))

@@ -22,7 +22,7 @@ MAX_CRASHES = 2
 
 
 def put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: bool = False) -> bool:
-    """Take the lease from a worker and let the trial wait again; False where the worker no longer held it.
+    """Take the lease from a worker and let the trial wait again; False where it had ended or the lease was lost.
 
     A trial whose workers ``crashed`` too often is failed instead: it may be what kills them.
     """
@@ -33,8 +33,11 @@ def put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: b
 def _put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: bool) -> bool:
     held = (tables.leases.c.trial_id == trial_id, tables.leases.c.worker_id == worker_id)
     mine = tables.trials.c.trial_id == trial_id
+    stored = sa.select(tables.state_text()).where(tables.optuna_trials.c.trial_id == trial_id)
     with storage.engine.begin() as connection:
         if connection.execute(sa.delete(tables.leases).where(*held)).rowcount == 0:
+            return False
+        if connection.scalar(stored) in tables.ENDED:  # its worker had only to give the lease back
             return False
         if crashed:
             connection.execute(sa.update(tables.trials).where(mine).values(crashes=tables.trials.c.crashes + 1))

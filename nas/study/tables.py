@@ -210,6 +210,15 @@ optuna_trials = sa.table(
 )
 
 
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+"""States of trials that came to an end."""
+
+
+def state_text() -> sa.ColumnElement[str]:
+    """An Optuna trial's state as text: an enumeration in PostgreSQL."""
+    return sa.cast(optuna_trials.c.state, sa.String)
+
+
 def num_trials_of(study_id: int) -> sa.Select[tuple[int]]:
     """How many trials a study is to have: those that are to be trained, and those that a constraint kept from it."""
     return sa.select(studies.c.target + num_refused_of(study_id)).where(studies.c.study_id == study_id)

@@ -123,7 +123,7 @@ class Worker:
                         trial = self._next_trial()
                         if trial is not None:
                             done += self._work_on(trial)
-                        elif stay and self._any(TrialState.RUNNING, TrialState.WAITING):
+                        elif stay and self._unfinished():
                             time.sleep(POLL_S)
                         else:
                             break
@@ -148,7 +148,7 @@ class Worker:
         with exclusive(self.url):  # two workers that see the last free place would both take it
             self._refresh()
             # Read before anybody is promoted: what ends later may promote one that was stopped.
-            over = all(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
+            over = not self._unfinished()
             if not self._any(TrialState.WAITING) and self.rungs is not None and self.rungs.promote():
                 self._refresh()
             trials = self.study.get_trials(deepcopy=False)
@@ -159,6 +159,10 @@ class Worker:
             if not self.ledger.lease(trial._trial_id):
                 raise NasError(f"trial {trial.number}: waits, but is leased; nas recover mends that")
             return trial
+
+    def _unfinished(self) -> bool:
+        """Whether a trial may yet be put back or promoted."""
+        return self._any(TrialState.RUNNING, TrialState.WAITING) or self.ledger.any_leased()
 
     def _any(self, *states: TrialState) -> bool:
         """Whether one of the trials that the study is to have is in one of these states."""

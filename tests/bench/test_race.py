@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from nas.bench.race import Setting, _Yardstick, race, regret_curve, stopped_early
+from nas.bench.race import Setting, Yardstick, race, regret_curve, stopped_early
 from nas.bench.table import Table
 from nas.errors import UserError
 from nas.study.replay import ReplayedTrial
@@ -12,7 +12,7 @@ from tests.bench.conftest import STEP, additive_quality, planted
 
 def test_regret_is_judged_by_the_seeds_that_a_replay_does_not_see(noisy: Table) -> None:
     final = noisy.accuracy[:, :, -1]
-    yardstick = _Yardstick.of(noisy, 1)
+    yardstick = Yardstick.of(noisy, 1)
     assert yardstick.quality == pytest.approx((final[:, 0] + final[:, 2]) / 2)
     best = int(yardstick.quality.argmax())
     assert yardstick.regret(best) == 0
@@ -20,7 +20,7 @@ def test_regret_is_judged_by_the_seeds_that_a_replay_does_not_see(noisy: Table) 
 
 
 def test_regret_falls_when_a_better_trial_ends_and_stopped_epochs_are_spent(additive: Table) -> None:
-    yardstick = _Yardstick.of(additive, 0)
+    yardstick = Yardstick.of(additive, 0)
     order = np.argsort(yardstick.quality)
     worst, middle, best = (additive.architectures[order[i]] for i in (0, 312, -1))
     trials = [

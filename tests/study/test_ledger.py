@@ -19,7 +19,7 @@ from nas.study import tables
 from nas.study.health import process_lives
 from nas.study.ledger import LeaseLost, Ledger
 from nas.study.records import Study
-from nas.study.recover import put_back, sweep
+from nas.study.recover import MAX_CRASHES, put_back, sweep
 from nas.study.sampling import distributions
 
 Storage = optuna.storages.RDBStorage
@@ -207,6 +207,21 @@ def test_a_trial_that_kills_two_workers_is_not_handed_out_again(
         assert put_back(storage, trial._trial_id, worker.worker_id, crashed=True)
         assert storage.get_trial(trial._trial_id).state == expected
     assert stored.trial(0).reason == "its worker died 2 times (out of memory, or killed)"
+
+
+def test_a_worker_that_dies_with_a_trial_that_has_ended_changes_nothing(
+    ask: Ask, storage: Storage, stored: Study, space: SearchSpace
+) -> None:
+    trial = ask()
+    ledger = Ledger(storage, stored.study_id, "w")
+    ledger.lease(trial._trial_id)
+    ledger.own(trial._trial_id, plain_of(space))
+    with storage.engine.begin() as connection:
+        connection.execute(sa.update(tables.trials).values(crashes=MAX_CRASHES - 1))
+    storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.5])
+    assert not put_back(storage, trial._trial_id, "w", crashed=True)
+    assert not ledger.any_leased()
+    assert (stored.trial(0).state, stored.trial(0).reason) == ("complete", None)
 
 
 def test_a_silent_worker_elsewhere_is_swept_after_the_grace_time(ask: Ask, storage: Storage, stored: Study) -> None:

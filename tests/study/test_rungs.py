@@ -190,6 +190,21 @@ def test_a_promoted_trial_of_a_worker_that_left_is_taken_by_another(url: str) ->
     assert len(study.trial(waiting.number).epochs) > len(waiting.epochs)
 
 
+def test_nobody_is_promoted_whose_worker_is_about_to_end_the_trial(url: str) -> None:
+    study, planted = made(url), Planted()
+    worker = Worker(study, planted, stop=StopFlag())
+    assert worker.rungs is not None
+    while not (stopped := list(worker.ledger.stopped("asha"))):
+        work(study, planted, 1)
+    for trial_id in stopped:
+        assert worker.ledger.lease(trial_id)
+    assert worker.ledger.stopped("asha") == {}
+    for trial_id in stopped:
+        worker.ledger.release(trial_id)
+    assert list(worker.ledger.stopped("asha")) == stopped
+    close_storage(worker.storage)
+
+
 def test_checkpoints_of_the_stopped_stay_until_nobody_can_be_promoted(file_url: str) -> None:
     study, planted = made(file_url), Planted()
     work(study, planted, 10)

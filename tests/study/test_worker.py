@@ -75,3 +75,15 @@ def test_it_leaves_when_it_is_told_to(stored: Study, far: Worker) -> None:
 def test_one_that_does_not_stay_leaves_what_others_hold(stored: Study, far: Worker) -> None:
     assert Worker(stored, Quick(), stop=StopFlag()).run() == 11
     assert states(stored) == ALL_BUT_ONE
+
+
+def test_a_study_is_not_over_before_every_worker_is_done_with_its_trial(
+    far: Worker, stored: Study, storage: optuna.storages.RDBStorage
+) -> None:
+    """It has told how its trial ended, and looks at the rungs once it has given the lease back."""
+    Worker(stored, Quick(), stop=StopFlag()).run()
+    (trial_id,) = far.ledger.held()
+    storage.set_trial_state_values(trial_id, optuna.trial.TrialState.COMPLETE, [0.5])
+    assert far._unfinished()
+    far.ledger.release(trial_id)
+    assert not far._unfinished()
