@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import rules
 from benchmarks.finalist import part_finalist
-from benchmarks.markdown import markdown
+from benchmarks.markdown import fill, markdown
 from nas.bench.effects import Additive, Contrast, Place, seed_share, spoken
 from nas.bench.race import Race, Runner, Setting, race, stopped_early
 from nas.bench.table import Table, bench_space, load_table
@@ -404,15 +404,6 @@ def panel(found: Race, pruner: str, top: float) -> Iterator[str]:
 # The page.
 
 
-def fill(text: str, parts: Mapping[str, str]) -> str:
-    """Put each part between its two comments."""
-    for name, content in parts.items():
-        begin, end = f"<!-- measured: {name} -->", f"<!-- end: {name} -->"
-        before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-        text = f"{before}\n\n{content}\n\n{after}"
-    return text
-
-
 def main() -> None:
     """Write page and figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -433,7 +424,7 @@ def main() -> None:
         "table": part_table(table),
         "race": part_race(found),
         "estimators": part_estimators(table),
-        "finalist": part_finalist(table, found),
+        "finalist": part_finalist(table),
         "early": part_early(table, model),
         "gamma": part_rule("gamma"),
         "gates": part_rule("gates"),

@@ -1,30 +1,33 @@
-"""How long a search takes until it holds a finalist as good as another search's: a measured part of docs/evidence.md.
+"""How long searches take and what their winners lack: a measured part of docs/evidence.md.
 
-Shared networks are those of the FusionBench part of docs/fidelity.md, full trainings those of the table. A replay draws
-candidates, scores them on one shared network, trains the best of them and the plain one in full with one seed, and is
-judged by the other seeds. Seconds are CPU seconds of one thread, all of them measured.
+Every search trains the plain network too, as a study does, sees one seed of the table, and is judged by the others.
+Shared networks are those of the FusionBench part of docs/fidelity.md: trained and scored there, their CPU seconds
+measured there; full trainings are those of the table, theirs too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.fidelity import BENCH, bench_task, results_of
 from benchmarks.markdown import markdown
-from nas.bench.race import Race, Setting, Yardstick
-from nas.bench.table import Table, Values
-from nas.estimate.calibrate import CalibrationTask, conclude
-from nas.estimate.store import Result
+from nas.bench.race import Yardstick
+from nas.bench.table import Table, Values, bench_space
+from nas.estimate.calibrate import conclude
+from nas.study.config import PrunerConfig
+from nas.study.replay import replay
 
-PEER = Setting(sampler="tpe", pruner="median")
-"""What a careful user writes with Optuna alone."""
-PEER_BUDGETS = (5, 10, 15)
-"""Places of the race's budgets that are shown."""
-REPLAYS = 600
-WAYS = ((50, 1), (50, 3), (200, 1), (200, 3), (625, 1), (625, 3), (625, 12))
-"""Candidates that are scored, and finalists that are trained beside the plain network."""
+TRIALS = 24
+"""Of the peer: TPE and a median pruner, what a careful user writes with Optuna alone."""
+PEER_REPLAYS, REPLAYS = 60, 600
+FINALISTS = (1, 3, 12)
+
+Rows = NDArray[np.intp]
+Search = Callable[[int, int], tuple[Rows, float]]
+"""Of the number of a replay and the seed that it sees (its column): what it trains in full, and its CPU seconds."""
 
 
 @dataclass(frozen=True)
@@ -34,105 +37,117 @@ class Searched:
     name: str
     cost_s: float
     regret: Values
-    """(R,): of each replay, in accuracy."""
+    """(S,): mean over the replays that saw a seed, in accuracy."""
 
     @property
-    def mean(self) -> float:
-        """Over the replays."""
-        return float(self.regret.mean())
-
-    @property
-    def row(self) -> tuple[str, str, str]:
-        """For a table; the interval is that of the mean over the replays."""
-        half = 1.96 * self.regret.std(ddof=1) / np.sqrt(len(self.regret))
-        return self.name, f"{self.cost_s:.1f}", f"{100 * self.mean:.2f} ± {100 * half:.2f}"
+    def row(self) -> tuple[str, str, str, str]:
+        """For a table: seconds, the mean regret in points, and that of each seed."""
+        each = " ".join(f"{100 * value:.1f}" for value in self.regret)
+        return self.name, f"{self.cost_s:.1f}", f"{100 * self.regret.mean():.1f}", each
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A shared network and what it says of every architecture."""
+    """A shared network that has scored every architecture."""
 
     scores: Values
     """(A,), higher is better."""
-    train_s: float
-    each_s: float
-    """To score one candidate."""
+    cost_s: float
+    """Training and scoring."""
 
 
-def part_finalist(table: Table, race: Race | None) -> str:
-    """The table of searches, and how much faster than the peer the cheapest is that finds as much."""
+def part_finalist(table: Table) -> str:
+    """The table of searches, and what it says."""
+    networks = scored(table)
+    if not networks:
+        return "Not measured: `python benchmarks/fidelity.py --only fusion-bench`."
+    plain = searched(table, "the plain network alone", len(table.seeds), partial(at_random, table, 0))
+    peer = searched(table, f"tpe + median, {TRIALS} trials, and plain", PEER_REPLAYS, partial(by_tpe, table))
+    random = [
+        searched(table, f"{count} at random and plain", REPLAYS, partial(at_random, table, count))
+        for count in FINALISTS
+    ]
+    shared = [
+        searched(
+            table,
+            f"the {count} best of all by a shared network, and plain"
+            if count > 1
+            else "the best of all by a shared network, and plain",
+            len(networks) * len(table.seeds),
+            partial(by_shared, table, networks, count),
+        )
+        for count in FINALISTS
+    ]
+    heads = ("trained in full", "CPU seconds", "regret of the winner, points", "by the seed that it saw")
+    lines = markdown(heads, [one.row for one in (plain, *random, peer, *shared)])
+    return "\n".join((*lines, "", f"**Answer.** {answer(plain, peer, (*random, *shared))}"))
+
+
+def searched(table: Table, name: str, replays: int, search: Search) -> Searched:
+    """Replay a search, a third of the replays with each seed."""
+    yardsticks = [Yardstick.of(table, column) for column in range(len(table.seeds))]
+    lacks: list[list[float]] = [[] for _ in table.seeds]
+    costs = []
+    for number in range(replays):
+        column = number % len(table.seeds)
+        rows, cost = search(number, column)
+        rows = np.union1d(rows, [0])  # the plain network is the first of the table
+        winner = rows[table.accuracy[rows, column, -1].argmax()]
+        lacks[column].append(yardsticks[column].regret(winner))
+        costs.append(cost + float(table.cost_s[0, column]))
+    return Searched(name, float(np.mean(costs)), np.array([np.mean(one) for one in lacks]))
+
+
+def at_random(table: Table, count: int, number: int, column: int) -> tuple[Rows, float]:
+    """The control: no search."""
+    rows = 1 + np.random.default_rng(number).permutation(len(table.rows) - 1)[:count]
+    return rows, float(table.cost_s[rows, column].sum())
+
+
+def by_tpe(table: Table, number: int, column: int) -> tuple[Rows, float]:
+    """What the peer trains to the end; what it stopped early costs too."""
+    curves = dict(zip(table.architectures, table.accuracy[:, column].tolist(), strict=True))
+    pruner = PrunerConfig.parse({"name": "median"}, "pruner")
+    longest = TRIALS * table.num_epochs
+    trials = replay(bench_space(), curves, sampler="tpe", pruner=pruner, num_epochs=longest, seed=number)[:TRIALS]
+    rows = [table.rows[trial.architecture.digest] for trial in trials]
+    epoch_s = table.cost_s[:, column] / table.num_epochs
+    cost = sum(float(epoch_s[row]) * trial.num_epochs for row, trial in zip(rows, trials, strict=True))
+    done = [row for row, trial in zip(rows, trials, strict=True) if trial.score is not None]
+    return np.array(done, dtype=np.intp), cost
+
+
+def by_shared(table: Table, networks: Sequence[Scored], count: int, number: int, column: int) -> tuple[Rows, float]:
+    """The best by one shared network that has scored all architectures."""
+    network = networks[number // len(table.seeds)]
+    rows = np.argsort(-network.scores, kind="stable")[:count]
+    return rows, network.cost_s + float(table.cost_s[rows, column].sum())
+
+
+def scored(table: Table) -> list[Scored]:
+    """The shared networks of the length that a calibration on this table chooses; empty where there are none."""
     task = bench_task(table)
     results = results_of(BENCH, task)
-    if results is None or race is None:
-        return "Not measured: `python benchmarks/fidelity.py --only fusion-bench`, then the race."
-    settings = conclude(task, results).settings
-    if settings["by"] != "shared":
-        return "On this table no shared network can be trusted."
-    peers = list(raced(table, race))
-    networks = scored(table, task, results, settings)
-    ours = [only_plain(table), *(replayed(table, networks, *way) for way in WAYS)]
-    heads = ("search", "CPU seconds", "regret of its winner, points")
-    lines = markdown(heads, [searched.row for searched in (*peers, *ours)])
-    return "\n".join((*lines, "", f"**Answer.** {answer(peers[-1], ours)}"))
-
-
-def raced(table: Table, race: Race) -> list[Searched]:
-    """The peer after some of its budgets."""
-    (runner,) = (runner for runner in race.runners if runner.setting == PEER)
-    epoch_s = float(np.nansum(table.cost_s)) / table.made.sum() / table.num_epochs
-    return [
-        Searched(f"{PEER}, {race.epochs[at]} epochs", race.epochs[at] * epoch_s, runner.regret[:, at])
-        for at in PEER_BUDGETS
-    ]
-
-
-def only_plain(table: Table) -> Searched:
-    """No search at all: the plain network, the first row of the table."""
-    regret = [Yardstick.of(table, column).regret(0) for column in range(len(table.seeds))]
-    return Searched("the plain network alone", float(table.cost_s[0].mean()), np.array(regret))
-
-
-def scored(
-    table: Table, task: CalibrationTask, results: Mapping[str, Result], settings: Mapping[str, Any]
-) -> list[Scored]:
-    """The shared networks that a calibration on this table chooses."""
+    settings = conclude(task, results).settings if results else {"by": "full"}
+    if results is None or settings["by"] != "shared":
+        return []
     sign, place = (1, 0) if settings["measure"] == "accuracy" else (-1, 1)
     networks = [results[run.key] for run in task.runs if run.kind == "shared" and run.epochs == settings["epochs"]]
     return [
         Scored(
             scores=np.array([sign * network["scores"][digest][place] for digest in table.rows]),
-            train_s=network["train_s"],
-            each_s=network["score_s"] / len(table.rows),
+            cost_s=network["train_s"] + network["score_s"],
         )
         for network in networks
     ]
 
 
-def replayed(table: Table, networks: Sequence[Scored], candidates: int, finalists: int) -> Searched:
-    """Candidates scored on one shared network, and the best of them trained beside the plain one."""
-    yardsticks = [Yardstick.of(table, column) for column in range(len(table.seeds))]
-    regrets, costs = [], []
-    for replay in range(REPLAYS):
-        column = replay % len(table.seeds)
-        network = networks[replay // len(table.seeds) % len(networks)]
-        drawn = np.random.default_rng(replay).permutation(len(table.rows))[:candidates]
-        best = drawn[np.argsort(-network.scores[drawn], kind="stable")[:finalists]]
-        trained = np.union1d(best, [0])
-        winner = trained[table.accuracy[trained, column, -1].argmax()]
-        regrets.append(yardsticks[column].regret(winner))
-        costs.append(network.train_s + network.each_s * candidates + float(table.cost_s[trained, column].sum()))
-    more = f"{finalists} finalist{'s' if finalists > 1 else ''}"
-    return Searched(f"{candidates} candidates, {more} and plain", float(np.mean(costs)), np.array(regrets))
-
-
-def answer(peer: Searched, others: Sequence[Searched]) -> str:
-    """The cheapest that finds as much as the peer, in sentences."""
-    as_good = [searched for searched in others if searched.mean <= peer.mean]
-    begin = f"The winner of {peer.name} lacks {100 * peer.mean:.2f} points, after {peer.cost_s:.0f} s. "
-    if not as_good:
-        return begin + "None of these finds as much."
-    told = [
-        f"{searched.name}: {searched.cost_s:.1f} s, {peer.cost_s / searched.cost_s:.1f} times less"
-        for searched in sorted(as_good, key=lambda searched: searched.cost_s)[:2]
-    ]
-    return begin + f"As good or better are, cheapest first: {'; '.join(told)}."
+def answer(plain: Searched, peer: Searched, others: Sequence[Searched]) -> str:
+    """Whether a search found more than the plain network, and what it took beside the peer."""
+    better = [one.name for one in (peer, *others) if (one.regret < plain.regret).all()]
+    cheapest = min((one for one in others if "shared" in one.name), key=lambda one: one.cost_s)
+    found = f"With every seed better than plain alone: {', '.join(better) or 'nothing'}."
+    return (
+        f"{found} All architectures scored by a shared network and one of them trained take {cheapest.cost_s:.0f} s, "
+        f"{TRIALS} trials of tpe + median {peer.cost_s:.0f} s: {peer.cost_s / cheapest.cost_s:.1f} times as long."
+    )

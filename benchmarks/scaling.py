@@ -1,6 +1,6 @@
 """One worker against two on the same list of trials, interleaved in one run: what the second one is worth.
 
-    python benchmarks/scaling.py --pairs 3
+    python benchmarks/scaling.py --pairs 3      # writes its part of docs/distributed.md
 
 Each study trains the same trials (random draws, no pruner) with one CPU thread a worker. The time runs from the first
 trial's start to the last one's end, as the database has it, so that imports are not counted; it is worth nothing on
@@ -8,7 +8,6 @@ a busy machine, whose load is printed with it.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,11 @@ from statistics import median
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.markdown import fill, markdown  # noqa: E402
+from nas.documents import write_atomically  # noqa: E402
 from nas.study.records import open_study  # noqa: E402
+
+PAGE = HERE.parent / "docs" / "distributed.md"
 
 STUDY = """\
 schema: 1
@@ -48,20 +51,22 @@ def seconds(folder: Path, name: str, workers: int) -> float:
 
 
 def main() -> None:
-    """Measure pairs of studies, and print their ratios."""
+    """Measure pairs of studies, and write their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    ratios = []
+    rows, ratios = [], []
     with tempfile.TemporaryDirectory() as name:
         for pair in range(args.pairs):
             load = os.getloadavg()[0]
             one, two = (seconds(Path(name), f"{pair}-{workers}", workers) for workers in (1, 2))
             ratios.append(two / one)
-            row = {"one_s": round(one, 1), "two_s": round(two, 1), "ratio": round(two / one, 3), "load": round(load, 1)}
-            print(json.dumps(row), flush=True)
-    print(json.dumps({"ratio": round(median(ratios), 3), "cores": os.cpu_count()}))
+            rows.append((f"{one:.1f} s", f"{two:.1f} s", f"{two / one:.2f}", f"{load:.1f}"))
+            print(*rows[-1], flush=True)
+    lines = markdown(("one worker", "two workers", "ratio", "load before"), rows)
+    text = "\n".join((*lines, "", f"Median ratio on {os.cpu_count()} cores: {median(ratios):.2f} (aim: at most 0.55)."))
+    write_atomically(PAGE, fill(PAGE.read_text(encoding="utf-8"), {"scaling": text}))
 
 
 if __name__ == "__main__":

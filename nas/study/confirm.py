@@ -27,13 +27,14 @@ from nas.study.ledger import Ledger, new_worker_id
 from nas.study.objective import OnEpoch, Training
 from nas.study.records import Study, TrialRecord, front_of
 from nas.study.storage import close_storage, exclusive, explained, open_storage
-from nas.study.worker import POLL_S, StopFlag, Worker
+from nas.study.worker import StopFlag, Worker
 from nas.training.checkpoint import load_weights
 from nas.training.testing import correct_on_test
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
+POLL_S = 0.5
 FIRST_SEED = 100_000
 """Added to a study's seed: confirmations use seeds that no search and no calibration has used."""
 TOP = 3

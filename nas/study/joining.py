@@ -25,6 +25,7 @@ def join_study(
     max_trials: int | None = None,
     deadline: float | None = None,
     orphaned: Callable[[], bool] | None = None,
+    stay: bool = True,
 ) -> bool:
     """Train trials of a study until it is done or a signal comes; returns whether a signal came.
 
@@ -32,6 +33,7 @@ def join_study(
         shared: whether other workers use the device.
         deadline: moment after which the worker puts its trial back and leaves.
         orphaned: whether the process that wanted this worker is gone.
+        stay: wait, with nothing left to draw, for what other workers may leave.
     """
     stop, worker_id = StopFlag(orphaned=orphaned, deadline=deadline), worker_id or new_worker_id()
     for number in (signal.SIGINT, signal.SIGTERM, *TIME_LIMIT_SIGNALS):
@@ -49,5 +51,5 @@ def join_study(
             cheap = Training(candidates, device=device, threads=threads, shared=shared)
             score_candidates(candidates, cheap, stop=stop, worker_id=worker_id)
         training = Training(study, device=device, threads=threads, shared=shared)
-        Worker(study, training, stop=stop, worker_id=worker_id).run(max_trials, stay=True)
+        Worker(study, training, stop=stop, worker_id=worker_id).run(max_trials, stay=stay)
     return stop() and deadline is None

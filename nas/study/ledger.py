@@ -105,6 +105,14 @@ class Ledger:
         with only_reading(), self._engine.connect() as connection:
             return connection.scalar(query.limit(1)) is not None
 
+    def any_in(self, *states: str) -> bool:
+        """Whether one of the trials that the study is to have is in one of these states."""
+        trials = tables.optuna_trials.c
+        wanted = trials.number < tables.num_trials_of(self.study_id).scalar_subquery()
+        query = sa.select(trials.trial_id).where(trials.study_id == self.study_id, wanted)
+        with only_reading(), self._engine.connect() as connection:
+            return connection.scalar(query.where(tables.state_text().in_(states)).limit(1)) is not None
+
     def held(self) -> list[int]:
         """The trials of which this worker holds the lease."""
         query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.worker_id == self.worker_id)
@@ -339,12 +347,14 @@ class Ledger:
     def stopped(self, reason: str) -> dict[int, int]:
         """Trials that ended with ``reason`` before their budget was spent, and after how many epochs each.
 
-        Not those whose worker is about to end them.
+        Not those whose worker is about to end them, and those beyond the number that the study is to have.
         """
-        done, ran = tables.measurements.c, tables.epochs.c
+        done, ran, trials = tables.measurements.c, tables.epochs.c, tables.optuna_trials.c
         query = (
             sa.select(done.trial_id, sa.func.count(ran.epoch))
             .join(tables.epochs, ran.trial_id == done.trial_id)
+            .join(tables.optuna_trials, trials.trial_id == done.trial_id)
+            .where(trials.number < tables.num_trials_of(self.study_id).scalar_subquery())
             .where(done.study_id == self.study_id, done.outcome == Outcome.STOPPED.value, done.reason == reason)
             .where(done.trial_id.not_in(sa.select(tables.leases.c.trial_id)))
             .group_by(done.trial_id)

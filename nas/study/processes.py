@@ -24,6 +24,8 @@ TIME_LIMIT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 """What cluster schedulers send to every process of a job shortly before its time is over."""
 GROUP_SIGNALS = (signal.SIGINT, *TIME_LIMIT_SIGNALS)
 """What reaches a whole group of processes, also the server, which has nothing to put back."""
+END_S = 5.0
+"""Time that a process which has closed its pipe has to end."""
 SERVER_LOST = 255
 """Exit code of a process whose server is gone, so that nobody knows how it ended."""
 
@@ -70,7 +72,7 @@ def ask(function: Callable[..., Any], *args: Any) -> Any:
     try:
         answer = receiver.recv()
     except EOFError:
-        process.join()
+        process.join(END_S)
         killed = process.exitcode is None or process.exitcode < 0 or process.exitcode == SERVER_LOST
         why = "its process was killed; type the same command again" if killed else "see above"
         raise NasError(f"{function.__name__} failed: {why}") from None

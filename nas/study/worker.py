@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import optuna
-import sqlalchemy as sa
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import NopPruner
 from optuna.trial import Trial, TrialState
 
@@ -30,7 +28,15 @@ from nas.study.records import Study
 from nas.study.recover import put_back, sweep
 from nas.study.rungs import STOPPED, Rungs
 from nas.study.sampling import FusionSampler, SpaceExhausted, distributions
-from nas.study.storage import close_storage, connection_lost, exclusive, explained, open_storage, wait_for_database
+from nas.study.storage import (
+    CONNECTION_LOST,
+    close_storage,
+    connection_lost,
+    exclusive,
+    explained,
+    open_storage,
+    wait_for_database,
+)
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
 if TYPE_CHECKING:
@@ -39,8 +45,8 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 5.0
 """Between signs of life; never more than a quarter of the grace time."""
 MAX_FAILURES_IN_A_ROW = 3
-POLL_S = 0.25
-"""Between two looks of a worker that has nothing to do but stays."""
+POLL_S = (0.2, 2.0)
+"""First and longest pause between two looks of a worker that has nothing to do but stays."""
 
 
 @dataclass
@@ -100,6 +106,8 @@ class Worker:
         self.study = self._load()
         self._distributions = distributions(self.space)
         self._failures_in_a_row = 0
+        self._over = False
+        """Whether no trial could be put back or promoted when this worker looked for one."""
 
     def _load(self) -> optuna.Study:
         """The study with an empty memory: Optuna's never looks again at a trial that has ended."""
@@ -123,8 +131,8 @@ class Worker:
                         trial = self._next_trial()
                         if trial is not None:
                             done += self._work_on(trial)
-                        elif stay and self._unfinished():
-                            time.sleep(POLL_S)
+                        elif stay and not self._over:
+                            self._wait_for_others()
                         else:
                             break
                     except Exception as error:  # only a lost connection is survived, see below
@@ -139,6 +147,7 @@ class Worker:
                 self.ledger.leave()
             raise error
         wait_for_database(self.storage.engine, self.url)
+        time.sleep(POLL_S[0])  # it may let this connection in and refuse the next
         for trial_id in self.ledger.held():
             put_back(self.storage, trial_id, self.ledger.worker_id)
 
@@ -148,12 +157,12 @@ class Worker:
         with exclusive(self.url):  # two workers that see the last free place would both take it
             self._refresh()
             # Read before anybody is promoted: what ends later may promote one that was stopped.
-            over = not self._unfinished()
-            if not self._any(TrialState.WAITING) and self.rungs is not None and self.rungs.promote():
+            self._over = not self._unfinished()
+            if not self.ledger.any_in("WAITING") and self.rungs is not None and self.rungs.promote():
                 self._refresh()
             trials = self.study.get_trials(deepcopy=False)
-            if len(trials) >= self.ledger.target() and not self._any(TrialState.WAITING):
-                self._clean(over=over)
+            if len(trials) >= self.ledger.target() and not self.ledger.any_in("WAITING"):
+                self._clean(over=self._over)
                 return None
             trial = self.study.ask()
             if not self.ledger.lease(trial._trial_id):
@@ -162,12 +171,15 @@ class Worker:
 
     def _unfinished(self) -> bool:
         """Whether a trial may yet be put back or promoted."""
-        return self._any(TrialState.RUNNING, TrialState.WAITING) or self.ledger.any_leased()
+        return self.ledger.any_in("RUNNING", "WAITING") or self.ledger.any_leased()
 
-    def _any(self, *states: TrialState) -> bool:
-        """Whether one of the trials that the study is to have is in one of these states."""
-        target = self.ledger.target()
-        return any(trial.number < target for trial in self.study.get_trials(deepcopy=False, states=states))
+    def _wait_for_others(self) -> None:
+        """Until a trial waits again, all have ended, or the stop flag is set."""
+        pause, longest = POLL_S
+        while not self.stop() and self._unfinished() and not self.ledger.any_in("WAITING"):
+            time.sleep(pause)
+            pause = min(1.2 * pause, longest)
+            sweep(self.storage, self.ledger.study_id)
 
     def _refresh(self) -> None:
         """Look again at trials that had ended and were promoted, by this worker or another."""
@@ -185,7 +197,7 @@ class Worker:
         except Interrupted:
             put_back(self.storage, trial._trial_id, self.ledger.worker_id)
             return False
-        except (LeaseLost, UpdateFinishedTrialError):
+        except LeaseLost:
             return False
         except NasError:  # nothing is wrong with the candidate
             put_back(self.storage, trial._trial_id, self.ledger.worker_id)
@@ -197,11 +209,14 @@ class Worker:
         return True
 
     def _note_failure(self, trial: Trial, error: Exception) -> bool:
-        """Store what went wrong; False where the trial is another's by now.
+        """Store what went wrong; False where the trial is another's by now, or was ended by no worker.
 
         Where trial after trial fails, the fault is not the candidates'.
         """
         if not self.ledger.holds(trial._trial_id):
+            return False
+        if self.storage.get_trial(trial._trial_id).state.is_finished():  # a program of the user's has ended it
+            self.ledger.release(trial._trial_id)
             return False
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
@@ -371,7 +386,7 @@ class _Heartbeat:
         while not self._done.wait(self._pause_s):
             try:
                 self._ledger.heartbeat()
-            except sa.exc.OperationalError:
+            except CONNECTION_LOST:
                 continue  # the worker itself finds the lost connection; the next beat may succeed
 
     def __enter__(self) -> None:

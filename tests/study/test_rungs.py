@@ -202,6 +202,8 @@ def test_nobody_is_promoted_whose_worker_is_about_to_end_the_trial(url: str) -> 
     for trial_id in stopped:
         worker.ledger.release(trial_id)
     assert list(worker.ledger.stopped("asha")) == stopped
+    set_target(study, 1)
+    assert worker.ledger.stopped("asha") == {}, "a trial beyond the number that is wanted"
     close_storage(worker.storage)
 
 

@@ -80,6 +80,8 @@ class LocalWorkers:
     """CPU threads of each; None: the cores are shared out."""
     shared: bool = False
     """Whether workers elsewhere use the same device: one that runs out of its memory is left to the caller."""
+    stay: bool = True
+    """Whether workers with nothing left to draw wait for what others may leave."""
     excused: set[str] = field(default_factory=set)
     """Ids of workers that ended without putting their trials back, and not through any fault of the trials."""
     _processes: dict[str, BaseProcess] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class LocalWorkers:
             "threads": threads,
             "shared": self.shared or self._limits[device] > 1,
             "deadline": self.deadline,
+            "stay": self.stay,
         }
         self._dealt[worker_id] = device
         self._logs[worker_id] = log = tempfile.NamedTemporaryFile(prefix="nas-")  # noqa: SIM115 - closed with the workers

@@ -138,7 +138,8 @@ class RayWorkers:
         if self.per_gpu:
             shares = {"num_gpus": 1 if self.per_gpu == 1 else SHARE_STEP // self.per_gpu / SHARE_STEP}
         device = "cuda" if self.per_gpu else "cpu"
-        worker = LocalWorkers(self.url, self.name, (device,), self.deadline, threads=1, shared=self.per_gpu > 1)
+        shared = self.per_gpu > 1
+        worker = LocalWorkers(self.url, self.name, (device,), self.deadline, threads=1, shared=shared, stay=False)
         actor = ray.remote(_Host).options(max_restarts=0, **shares).remote(worker, self.environment)
         return _Seat(actor, actor.poll.remote())
 

@@ -108,7 +108,8 @@ class WorkerJob:
 
     def __call__(self) -> tuple[int, str] | None:
         """Run the workers; returns what one of them said that did not end well."""
-        with LocalWorkers(os.environ[STORAGE_VARIABLE], self.name, self.devices, self.deadline) as workers:
+        url = os.environ[STORAGE_VARIABLE]
+        with LocalWorkers(url, self.name, self.devices, self.deadline, stay=False) as workers:
             self._workers = workers
             while workers.num_running:
                 time.sleep(POLL_S)
