@@ -37,7 +37,8 @@ class CandidateSummary:
     """Shared networks; None where there are none."""
 
     def __str__(self) -> str:
-        how = f"the mean of {self.networks} shared networks" if self.networks else "brief training"
+        shared = "a shared network" if self.networks == 1 else f"the mean of {self.networks} shared networks"
+        how = shared if self.networks else "brief training"
         return f"{self.ended} of {self.target} candidates scored by {how} ({self.epochs} epochs)"
 
 

@@ -120,3 +120,12 @@ def test_sparkline() -> None:
 def test_pace() -> None:
     assert pace_text(summary(workers=())) == ""
     assert pace_text(summary(workers=(WORKER,), trials_per_minute=None, left_s=None)) == "1 worker"
+
+
+def test_who_scored_the_candidates_is_told_in_number() -> None:
+    def text(networks: int | None) -> str:
+        return str(CandidateSummary(by="shared", ended=2, target=9, epochs=4, networks=networks))
+
+    assert text(1) == "2 of 9 candidates scored by a shared network (4 epochs)"
+    assert text(3) == "2 of 9 candidates scored by the mean of 3 shared networks (4 epochs)"
+    assert text(None) == "2 of 9 candidates scored by brief training (4 epochs)"
