@@ -46,7 +46,8 @@ def start(target: Callable[..., None], *args: Any) -> BaseProcess:
     try:
         return _started(target, args)
     except (EOFError, ConnectionError):
-        forkserver._forkserver._stop()  # type: ignore[attr-defined] # waits for its end, else it may pass for alive
+        # Waits for its end: it could still pass for alive. There is no public way.
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private, so that typeshed has no word of it
     try:
         return _started(target, args)
     except (EOFError, ConnectionError):

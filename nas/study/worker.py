@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 5.0
 """Between signs of life; never more than a quarter of the grace time."""
 MAX_FAILURES_IN_A_ROW = 3
-POLL_S = (0.2, 2.0)
-"""First and longest pause between two looks of a worker that has nothing to do but stays."""
+POLL_S = (0.2, 1.0)
+"""First and longest pause between two looks of a worker that stays with nothing to do: it hears of Ctrl-C in time."""
 
 
 @dataclass
