@@ -41,6 +41,8 @@ logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 CPU_LAG = 1
 GPU_LAG = 16
 """Steps between two looks of the guard; on a GPU each look waits for it."""
+CHECKPOINT_S = 2.0
+"""A run that is killed repeats at most the epochs of this time before the one that it was in."""
 
 OnEpoch = Callable[[EpochRecord], str | None]
 ShouldStop = Callable[[], bool]
@@ -86,12 +88,13 @@ def train(
         on_epoch: called after each epoch; a string stops the run with that reason. Asked again where the
             checkpoint of a run that was stopped in this way is given.
         should_stop: asked before every batch; `Interrupted` is raised as soon as it says yes.
-        checkpoint: written after each epoch. Where it exists, the run goes on from it to the same result
-            as one that was never interrupted, and ``on_epoch`` is called for the new epochs only.
+        checkpoint: written after epochs, at most every `CHECKPOINT_S`, and always where the run ends. Where
+            it exists, the run goes on from it to the same result as one that was never interrupted, and
+            ``on_epoch`` is called for the epochs that it does not hold.
 
     Raises:
         UserError: the architecture does not fit the data or ``init_from``, or there is no such device.
-        Interrupted: there is no result; the checkpoint, if any, holds the finished epochs.
+        Interrupted: there is no result; the checkpoint, if any, holds finished epochs.
         CheckpointError: ``checkpoint`` is damaged or of another run.
         DataError: images hold values that are not finite.
     """
@@ -207,6 +210,7 @@ class _Run(L.Callback):
         self._inspector: Inspector | None = None
         self._next_step = self._num_blocks = 0
         self._epoch_start = self._val_start = 0.0
+        self._kept = time.perf_counter()
 
     def wall_s(self) -> float:
         """Seconds spent so far, before and after an interruption."""
@@ -309,8 +313,10 @@ class _Run(L.Callback):
             reading = replace(reading, batch_accuracy=module.batch_accuracy(self.loaders.val_batches()))
         self._end_if(self.guard.judge(reading))
         # After the caller has stored the epoch: one that was stored but not kept is run, and judged, again.
-        if self.checkpoint is not None:
+        ends = trainer.should_stop or len(self.records) == self.config.epochs
+        if self.checkpoint is not None and (ends or time.perf_counter() - self._kept >= CHECKPOINT_S):
             self._save(self.checkpoint, trainer, module)
+            self._kept = time.perf_counter()
 
     def _check_stop(self) -> None:
         if self.should_stop is not None and self.should_stop():

@@ -75,7 +75,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "trial-0.ckpt: cannot be written: File too large" in done.stderr.splitlines()[-1]
     (stopped, *_) = open_study(url, "tiny").trials()
-    assert (stopped.state, stopped.crashes, len(stopped.epochs)) == ("waiting", 0, 1)
+    assert (stopped.state, stopped.crashes, len(stopped.epochs)) == ("waiting", 0, 2)
     assert list((tmp_path / "checkpoints").rglob(".*")) == []  # nothing half-written is left
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -8,7 +8,13 @@ import torch
 from nas.fusion.models import build_model
 from nas.measurement import Outcome
 from nas.training.checkpoint import Checkpoint, CheckpointError, load_weights
+from nas.training import run
 from nas.training.run import Interrupted, train
+
+
+@pytest.fixture(autouse=True)
+def kept_after_every_epoch(monkeypatch):
+    monkeypatch.setattr(run, "CHECKPOINT_S", 0.0)
 
 
 @pytest.fixture
@@ -48,6 +54,21 @@ def test_resuming_is_bitwise_exact(micro, digits, config, tmp_path, epochs):
     assert all(torch.equal(first[key], second[key]) for key in first)
     generators = [Checkpoint.load(path).generators["torch"] for path in (whole, parted)]
     assert torch.equal(*generators)
+
+
+def test_a_run_is_kept_when_it_is_due_and_where_it_ends(micro, digits, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "CHECKPOINT_S", 3600.0)
+    whole, parted, stopped = tmp_path / "whole", tmp_path / "parted", tmp_path / "stopped"
+    expected = train(micro, digits, config, seed=5, checkpoint=whole)
+    assert Checkpoint.load(whole).records == expected.epochs
+    interrupted_after(2, micro, digits, config, seed=5, checkpoint=parted)
+    assert not parted.exists(), "an hour had not passed"
+    seen = []
+    repeated = train(micro, digits, config, seed=5, checkpoint=parted, on_epoch=seen.append)
+    assert [epoch.epoch for epoch in seen] == [0, 1, 2], "epochs that were not kept are told again"
+    assert scores(repeated) == scores(expected)
+    train(micro, digits, config, seed=5, checkpoint=stopped, on_epoch=lambda _: "asha")
+    assert len(Checkpoint.load(stopped).records) == 1
 
 
 def test_a_finished_checkpoint_gives_its_measurement_at_once(micro, digits, config, tmp_path):
