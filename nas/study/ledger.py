@@ -392,10 +392,13 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(sa.update(tables.studies).where(mine).values(target=drawn - refused))
 
-    def target(self) -> int:
-        """Trials that the study is to have, those that a constraint keeps from training among them."""
+    def full(self) -> bool:
+        """Whether the study has the trials that it is to have, those that a constraint keeps from training among them."""
+        trials = tables.optuna_trials.c
+        count = sa.select(sa.func.count()).where(trials.study_id == self.study_id).scalar_subquery()
+        enough = sa.select(count >= tables.num_trials_of(self.study_id).scalar_subquery())
         with only_reading(), self._engine.connect() as connection:
-            return int(connection.scalar(tables.num_trials_of(self.study_id)) or 0)
+            return bool(connection.scalar(enough))
 
 
 def new_worker_id() -> str:

@@ -65,7 +65,7 @@ class TreeParzen(TPESampler):
     def _split(self, study: Study, trial: FrozenTrial) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The parameters of the better and of the worse of the other trials; a constant liar calls running ones bad."""
         states = (TrialState.COMPLETE, TrialState.PRUNED, *((TrialState.RUNNING,) if self._constant_liar else ()))
-        known = study._get_trials(deepcopy=False, states=states, use_cache=not self._constant_liar)
+        known = study._get_trials(deepcopy=False, states=states, use_cache=True)
         others = [other for other in known if other.number != trial.number]
         num_finished = sum(other.state is not TrialState.RUNNING for other in others)
         gamma = default_gamma_multiobjective if study._is_multi_objective() else default_gamma

@@ -160,8 +160,7 @@ class Worker:
             self._over = not self._unfinished()
             if not self.ledger.any_in("WAITING") and self.rungs is not None and self.rungs.promote():
                 self._refresh()
-            trials = self.study.get_trials(deepcopy=False)
-            if len(trials) >= self.ledger.target() and not self.ledger.any_in("WAITING"):
+            if self.ledger.full() and not self.ledger.any_in("WAITING"):
                 self._clean(over=self._over)
                 return None
             trial = self.study.ask()
