@@ -10,7 +10,7 @@ from nas.training.data import DataSource
 from nas.training.data.arrays import TensorBatches
 from nas.training.data.images import SMALL_SIZE
 
-WHOLE_IMAGE = ("digits", "noisy-digits", "cluttered-digits")
+WHOLE_IMAGE = ("digits", "noisy-digits", "cluttered-digits", "cued-digits")
 """Sources whose images are resized, never cropped."""
 BYTE = 255
 """timm's transforms divide pixels by it before they standardise."""

@@ -393,7 +393,7 @@ class Ledger:
             connection.execute(sa.update(tables.studies).where(mine).values(target=drawn - refused))
 
     def full(self) -> bool:
-        """Whether the study has the trials that it is to have, those that a constraint keeps from training among them."""
+        """Whether the study has all its trials, those that a constraint keeps from training among them."""
         trials = tables.optuna_trials.c
         count = sa.select(sa.func.count()).where(trials.study_id == self.study_id).scalar_subquery()
         enough = sa.select(count >= tables.num_trials_of(self.study_id).scalar_subquery())

@@ -19,6 +19,7 @@ DATA_SOURCES = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8 × 8 grey pixels",
     "noisy-digits": "those digits under noise",
     "cluttered-digits": "those digits on a 24 × 24 canvas among pieces of others and noise",
+    "cued-digits": "a red and a green one on 10 × 10 pixels; a blue mark somewhere tells which of them counts",
     "folder:PATH": "images in one folder a class, or in train/, val/ and test/ with such folders",
     "torch/NAME:ROOT": "a data set of torchvision on disk: cifar10, cifar100, mnist, imagenet, …",
     "hfds/NAME[:ROOT]": "a data set of the Hugging Face hub (needs the package datasets)",
@@ -36,13 +37,15 @@ class DataConfig(Document):
     """Which images, at what size, and how they are divided."""
 
     source: Annotated[str, Field(min_length=1)] = "digits"
-    """`digits`, `noisy-digits`, `cluttered-digits`, `folder:PATH`, or a scheme of timm, as in `torch/cifar10:PATH`."""
+    """`digits`, `noisy-digits`, `cluttered-digits`, `cued-digits`, `folder:PATH`, or a scheme of timm, as in
+    `torch/cifar10:PATH`."""
     image_size: Count | None = None
-    """Side of the square image in pixels; unset: as the source has it (8, 24), else 224."""
+    """Side of the square image in pixels; unset: as the source has it (8, 24, 10), else 224."""
     in_chans: Literal[1, 3] | None = None
-    """1 reads image files as grey, 3 as colour; unset: 1 for all digits, else 3."""
+    """1 reads image files as grey, 3 as colour; unset: 1 for digits without colours, else 3."""
     num_train: Count | None = None
-    """Training images: a fixed balanced subset, or how many `cluttered-digits` makes; unset: all, 4096."""
+    """Training images: a fixed balanced subset, or how many of the `cluttered-` and `cued-digits` are made; unset: all,
+    4096."""
     val_fraction: Fraction = 0.2
     """Share of the images kept for validation, where the source does not come divided."""
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2

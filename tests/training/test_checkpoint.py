@@ -7,8 +7,8 @@ import torch
 
 from nas.fusion.models import build_model
 from nas.measurement import Outcome
-from nas.training.checkpoint import Checkpoint, CheckpointError, load_weights
 from nas.training import run
+from nas.training.checkpoint import Checkpoint, CheckpointError, load_weights
 from nas.training.run import Interrupted, train
 
 

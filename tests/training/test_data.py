@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from nas.errors import DataError
+from nas.errors import DataError, UserError
 from nas.training.config import DataConfig
 from nas.training.data import describe, open_data
 from nas.training.data.arrays import ArrayData, ArrayPart, TensorBatches
 from nas.training.data.cluttered import draw_canvases
+from nas.training.data.cued import draw_pairs
 from nas.training.data.digits import all_digits, digits_of
 from nas.training.summary import stratified_split
 
@@ -163,6 +164,31 @@ def test_a_canvas_holds_its_digit_whole():
         own = torch.from_numpy(digits.images[digits.labels == label][:, 0]).float() / 16
         missing = (own[:, None, None] - windows).clamp_min(0)  # ink of the digit that the window lacks
         assert missing.amax((3, 4)).min() < 0.45  # nothing but noise takes ink away
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mark_tells_which_digit_counts(seed):
+    digits = digits_of(DataConfig())["val"]
+    drawn = draw_pairs(digits, 40, [seed])
+    red, green, blue = (torch.from_numpy(drawn.images).float() / 255 - 0.25).mul(2).unbind(1)
+    marked = blue.unfold(1, 2, 1).unfold(2, 2, 1).mean((3, 4)).amax((1, 2)) > 0.6
+    assert 8 < marked.sum() < 32
+    for image, label in zip(torch.where(marked[:, None, None], red, green), drawn.labels, strict=True):
+        windows = image.unfold(0, 8, 1).unfold(1, 8, 1)  # (3, 3, 8, 8)
+        own = torch.from_numpy(digits.images[digits.labels == label][:, 0]).float() / 16
+        away = (own[:, None, None] - windows).abs().amax((3, 4)).min()
+        assert away < 0.5, "this colour shows no digit of the label"
+
+
+def test_cued_digits_are_deterministic_and_need_their_colours():
+    config = DataConfig(source="cued-digits", num_train=40)
+    first = open_data(config)
+    assert first.summary.input_size == (3, 10, 10)
+    assert (first.summary.num_train, first.summary.num_val, first.summary.num_test) == (40, 1024, 1024)
+    assert open_data(config).fingerprint == first.fingerprint
+    assert open_data(config.model_copy(update={"split_seed": 1})).fingerprint != first.fingerprint
+    with pytest.raises(UserError, match="cued-digits need their colours; expected 3 or nothing, got 1"):
+        open_data(config.model_copy(update={"in_chans": 1}))
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):

@@ -6,13 +6,19 @@ of the test part, which only `DataSource.test_batches` reads.
 
 from nas.training.config import DataConfig
 from nas.training.data.cluttered import open_cluttered
+from nas.training.data.cued import open_cued
 from nas.training.data.digits import open_digits
 from nas.training.data.images import open_images
 from nas.training.data.noisy import open_noisy
 from nas.training.data.source import DataSource
 from nas.training.summary import DataSummary
 
-MADE_HERE = {"digits": open_digits, "noisy-digits": open_noisy, "cluttered-digits": open_cluttered}
+MADE_HERE = {
+    "digits": open_digits,
+    "noisy-digits": open_noisy,
+    "cluttered-digits": open_cluttered,
+    "cued-digits": open_cued,
+}
 
 
 def open_data(config: DataConfig) -> DataSource:

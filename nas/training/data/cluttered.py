@@ -11,13 +11,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.documents import write_atomically
 from nas.errors import UserError
 from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
 from nas.training.data.cache import cache_dir
+from nas.training.data.canvas import LEVELS, ink_of, paste, windows
 from nas.training.data.digits import CLASSES, digits_of
 from nas.training.summary import Part
 
@@ -52,34 +52,17 @@ def open_cluttered(config: DataConfig) -> ArrayData:
 def draw_canvases(digits: ArrayPart, count: int, seed: list[int]) -> ArrayPart:
     """``count`` canvases (count, 1, 24, 24) of bytes and their labels; a function of the arguments only."""
     random = np.random.default_rng(seed)
-    ink = digits.images[:, 0].astype(np.float32) / np.float32(16)
+    ink = ink_of(digits)
     chosen = random.integers(len(ink), size=count)
     canvas = np.zeros((count, CANVAS, CANVAS), np.float32)
     for _ in range(NUM_PIECES):
         source = ink[random.integers(len(ink), size=count)]
-        piece = _windows(source, random.integers(DIGIT - PIECE + 1, size=(2, count)), PIECE)
-        _paste(canvas, piece, random.integers(CANVAS - PIECE + 1, size=(2, count)))
-    _paste(canvas, ink[chosen], random.integers(CANVAS - DIGIT + 1, size=(2, count)))
+        piece = windows(source, random.integers(DIGIT - PIECE + 1, size=(2, count)), PIECE)
+        paste(canvas, piece, random.integers(CANVAS - PIECE + 1, size=(2, count)))
+    paste(canvas, ink[chosen], random.integers(CANVAS - DIGIT + 1, size=(2, count)))
     canvas += NOISE * random.standard_normal(canvas.shape, np.float32)
-    images = np.rint(canvas.clip(0, 1) * 255).astype(np.uint8)
+    images = np.rint(canvas.clip(0, 1) * LEVELS).astype(np.uint8)
     return ArrayPart(images[:, None], digits.labels[chosen])
-
-
-def _grid(corner: NDArray[np.int64], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Index arrays that address a square window in each of N images; ``corner`` is (2, N)."""
-    steps = np.arange(side)
-    rows, columns = corner[0][:, None, None] + steps[:, None], corner[1][:, None, None] + steps
-    return np.arange(corner.shape[1])[:, None, None], rows, columns
-
-
-def _windows(images: NDArray[np.float32], corner: NDArray[np.int64], side: int) -> NDArray[np.float32]:
-    return images[_grid(corner, side)]
-
-
-def _paste(canvas: NDArray[np.float32], piece: NDArray[np.float32], corner: NDArray[np.int64]) -> None:
-    """Lay pieces over the canvases; the stronger ink wins."""
-    where = _grid(corner, piece.shape[1])
-    canvas[where] = np.maximum(canvas[where], piece)
 
 
 def _cached(config: DataConfig, part: Part, count: int) -> ArrayPart:

@@ -4,13 +4,13 @@ import numpy as np
 
 from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
+from nas.training.data.canvas import ink_of, under_noise
 from nas.training.data.digits import digits_of, take_digits
 
 RECIPE = 1
 """Counts up when the pictures change."""
 NOISE = 0.5
 """Standard deviation of the noise, where ink is 1."""
-LEVELS = 255
 
 
 def open_noisy(config: DataConfig) -> ArrayData:
@@ -20,8 +20,6 @@ def open_noisy(config: DataConfig) -> ArrayData:
 
 
 def add_noise(digits: ArrayPart, number: int, config: DataConfig) -> ArrayPart:
-    """Bytes (N, 1, 8, 8): ink from a quarter to three quarters of the range, under Gaussian noise."""
+    """Bytes (N, 1, 8, 8)."""
     random = np.random.default_rng([RECIPE, config.split_seed, number])
-    ink = digits.images.astype(np.float32) / np.float32(16)
-    noisy = 0.25 + (ink + NOISE * random.standard_normal(ink.shape, np.float32)) / 2
-    return ArrayPart(np.rint(noisy.clip(0, 1) * LEVELS).astype(np.uint8), digits.labels)
+    return ArrayPart(under_noise(ink_of(digits)[:, None], NOISE, random), digits.labels)
