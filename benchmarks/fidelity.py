@@ -64,6 +64,11 @@ PROBLEMS = {
         DataConfig(source="cluttered-digits", num_train=2048),
         TrainingConfig(epochs=14, device="cpu"),
     ),
+    "cued": Problem(
+        "2,048 cued digits, 10×10",
+        DataConfig(source="cued-digits", num_train=2048),
+        TrainingConfig(epochs=8, device="cpu"),
+    ),
 }
 
 BENCH = "fusion-bench"
