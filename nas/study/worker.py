@@ -342,7 +342,8 @@ class Worker:
     def _goes_on(self, trial: Trial, epoch: EpochRecord) -> bool:
         if self.rungs is not None:
             return self.rungs.goes_on(trial._trial_id, epoch.epoch + 1)
-        return self.goals.several or not trial.should_prune()
+        # As it is stored: the trial that Optuna keeps in memory has not heard of what the ledger reported.
+        return self.goals.several or not self.pruner.prune(self.study, self.storage.get_trial(trial._trial_id))
 
     def _tell(self, trial: Trial, outcome: Outcome, score: float | None) -> None:
         epochs, known = self.ledger.known(trial._trial_id)

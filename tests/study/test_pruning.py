@@ -1,0 +1,48 @@
+"""Hopeless trials of one objective are stopped by the pruner that the study file names."""
+
+from statistics import median
+
+import pytest
+
+from nas.study.records import Study
+
+from .test_rungs import EPOCHS, Planted, made, work
+
+STARTUP, WARMUP = 6, 2
+
+
+def searched(url: str, **pruner: object) -> Study:
+    study = made(url, objectives={"val_accuracy": "maximize"}, pruner=pruner)
+    work(study, Planted())
+    return study
+
+
+def test_the_median_pruner_stops_who_never_reached_the_median(url: str) -> None:
+    trials = searched(url, name="median", startup_trials=STARTUP, warmup_epochs=WARMUP).trials()
+    stopped = [t for t in trials if t.state == "pruned"]
+    assert len(stopped) >= 4
+    for trial in trials:
+        assert trial.reason == ("median" if trial in stopped else None)
+        done = [t for t in trials[: trial.number] if t.state == "complete"]
+        if len(done) < STARTUP or trial.landmark:
+            assert trial not in stopped
+            continue
+        best = 0.0
+        for epoch in trial.epochs[: EPOCHS - 1]:
+            best = max(best, epoch.val_accuracy)
+            hopeless = best < median(t.epochs[epoch.epoch].val_accuracy for t in done)
+            assert (epoch is trial.epochs[-1] and trial in stopped) == (hopeless and epoch.epoch + 1 >= WARMUP)
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband"])
+def test_rungs_of_one_objective(url: str, name: str) -> None:
+    trials = searched(url, name=name).trials()
+    stopped = [t for t in trials if t.state == "pruned"]
+    assert len(stopped) >= 8
+    assert {t.reason for t in stopped} == {name}
+    assert {len(t.epochs) for t in stopped} <= {1, 3}, "stopped at a rung"
+    assert all(len(t.epochs) == EPOCHS for t in trials if t.state == "complete")
+
+
+def test_nobody_is_stopped_where_no_pruner_is_wanted(url: str) -> None:
+    assert {t.state for t in searched(url, name="none").trials()} == {"complete"}
