@@ -37,8 +37,8 @@ class PrunerConfig(Document):
     and `asha` unless the file says otherwise."""
     startup_trials: Annotated[StrictInt, Field(ge=0)] = 8
     """median: trials that must be complete before anything is stopped."""
-    warmup_epochs: Annotated[StrictInt, Field(ge=0)] = 1
-    """median: epochs that every trial may run."""
+    warmup_epochs: Annotated[StrictInt, Field(ge=0)] | None = None
+    """median: epochs that every trial may run; unset: a third of them all, since what starts slowly may end well."""
     min_epochs: Annotated[StrictInt, Field(ge=1)] = 1
     """asha, hyperband: epochs of the first rung."""
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3

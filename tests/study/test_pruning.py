@@ -4,6 +4,8 @@ from statistics import median
 
 import pytest
 
+from nas.study.config import PrunerConfig
+from nas.study.pruning import make_pruner
 from nas.study.records import Study
 
 from .test_rungs import EPOCHS, Planted, made, work
@@ -32,6 +34,12 @@ def test_the_median_pruner_stops_who_never_reached_the_median(url: str) -> None:
             best = max(best, epoch.val_accuracy)
             hopeless = best < median(t.epochs[epoch.epoch].val_accuracy for t in done)
             assert (epoch is trial.epochs[-1] and trial in stopped) == (hopeless and epoch.epoch + 1 >= WARMUP)
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 1), (3, 1), (5, 2), (8, 3), (9, 3), (30, 10)])
+def test_nobody_is_stopped_in_the_first_third_unless_the_study_says_so(epochs: int, expected: int) -> None:
+    assert make_pruner(PrunerConfig(), epochs)._n_warmup_steps == expected
+    assert make_pruner(PrunerConfig(warmup_epochs=0), epochs)._n_warmup_steps == 0
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
