@@ -1,0 +1,84 @@
+"""How long a trial should be left alone: a measured part of docs/evidence.md.
+
+The median pruner with one warm-up after the other, on trainings that are known: those of FusionBench, and the full ones
+of the parts of docs/fidelity.md whose architectures differ. Every replay draws at random until the same number of epochs
+is spent, sees one seed, and is judged by the others.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.fidelity import PARTS, part_task, results_of, title
+from benchmarks.markdown import markdown
+from nas.estimate.calibrate import CalibrationTask, conclude
+from nas.estimate.store import Result
+from nas.study.config import PrunerConfig
+from nas.study.replay import replay
+
+SHARES = (0.0, 1 / 6, 1 / 3, 1 / 2, 2 / 3)
+"""Of a full training, in which nobody is stopped; at least one epoch."""
+TRAININGS = 12
+"""Full ones whose epochs a replay may spend."""
+REPLAYS = 600
+
+
+@dataclass(frozen=True)
+class Waited:
+    """Replays with one warm-up."""
+
+    epochs: int | None
+    """None: nobody is ever stopped."""
+    regret: NDArray[np.float64]
+    """(replays,), in points."""
+    num_trials: float
+
+    def __str__(self) -> str:
+        half = 1.96 * self.regret.std(ddof=1) / math.sqrt(len(self.regret))
+        return f"{self.regret.mean():.2f} ± {half:.2f} ({self.num_trials:.0f})"
+
+
+def part_patience() -> str:
+    """A row a task, a column a warm-up."""
+    found = {title(part): waited(*known) for part in PARTS if (known := differing(part)) is not None}
+    heads = ("task", *("at once" if share == 0 else f"{share:.0%}" for share in SHARES), "never")
+    lines = markdown(heads, [(name, *map(str, row)) for name, row in found.items()])
+    best = [f"{name} {row[np.argmin([w.regret.mean() for w in row])].epochs or 'no'}" for name, row in found.items()]
+    return "\n".join((*lines, "", f"**Answer.** Least regret, after how many epochs: {'; '.join(best)}."))
+
+
+def differing(part: str) -> tuple[CalibrationTask, dict[str, Result]] | None:
+    """What is known of a part; None where it is not measured, or its architectures do not differ above seed noise."""
+    task = part_task(part)
+    results = results_of(part, task)
+    if results is None or not conclude(task, results).spread.differ:
+        return None
+    return task, results
+
+
+def waited(task: CalibrationTask, results: dict[str, Result]) -> list[Waited]:
+    """The replays of one task."""
+    seeds = sorted({run.seed for run in task.truth})
+    curve = {(run.digest, run.seed): results[run.key]["accuracy"] for run in task.truth}
+    length = task.training.epochs
+    accuracy = np.array([[curve[a.digest, seed][-1] for seed in seeds] for a in task.architectures])
+    warmups = [max(1, math.ceil(share * length)) for share in SHARES]
+    pruners = [PrunerConfig(name="median", warmup_epochs=epochs) for epochs in warmups] + [PrunerConfig(name="none")]
+    found = []
+    for pruner in pruners:
+        regret, trials = [], []
+        for number in range(REPLAYS):
+            column = number % len(seeds)
+            curves = {a.canonical(): curve[a.digest, seeds[column]] for a in task.architectures}
+            done = replay(
+                task.space, curves, sampler="random", pruner=pruner, num_epochs=TRAININGS * length, seed=number
+            )
+            winner = max((t for t in done if t.score is not None), key=lambda t: t.score or 0.0)
+            truth = np.delete(accuracy, column, axis=1).mean(1)
+            row = [a.canonical() for a in task.architectures].index(winner.architecture)
+            regret.append(100 * (truth.max() - truth[row]))
+            trials.append(len(done))
+        found.append(Waited(pruner.warmup_epochs, np.array(regret), float(np.mean(trials))))
+    return found
