@@ -86,7 +86,7 @@ def _front(study: Study, every: Sequence[Standing]) -> set[int]:
 
 
 class CheckpointFolder:
-    """One file a trial: written after each epoch, removed when the trial has ended unless it is to be kept.
+    """One file a trial: written while it trains, removed when the trial has ended unless it is to be kept.
 
     Two studies of one name do not share files: the moment of a study's creation is part of its folder's name.
     """

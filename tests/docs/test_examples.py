@@ -36,6 +36,7 @@ SMALL = {
         "--set=data.num_train=128",
         "--set=estimate=full",
     ],
+    "search studies/cued.yaml": ["--trials=8", "--set=training.epochs=1", "--set=data.num_train=128"],
     "search studies/edge.yaml": ["--trials=3", "--workers=1", "--set=training.epochs=2", "--set=data.num_train=128"],
     "search": ["--trials=2", "--workers=1", "--set=training.epochs=1"],
     "confirm": ["--top=1", "--seeds=2", "--workers=1"],
