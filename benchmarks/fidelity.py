@@ -36,8 +36,6 @@ FIGURE = ROOT / "docs" / "fidelity.svg"
 
 BEGIN, END = "<!-- measured: written by benchmarks/fidelity.py -->", "<!-- end of measured -->"
 
-ATTENTIONS = ("se", "cbam")
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -46,6 +44,7 @@ class Problem:
     description: str
     data: DataConfig
     training: TrainingConfig
+    attentions: tuple[str, ...] = ("se", "cbam")
 
 
 PROBLEMS = {
@@ -68,12 +67,13 @@ PROBLEMS = {
         "2,048 cued digits, 10×10",
         DataConfig(source="cued-digits", num_train=2048),
         TrainingConfig(epochs=8, device="cpu"),
+        attentions=("se",),
     ),
 }
 
 BENCH = "fusion-bench"
 """The part whose full trainings are those of `nas.bench`, so that only shared networks are trained."""
-PARTS = (*(f"{name}-{attention}" for name in PROBLEMS for attention in ATTENTIONS), BENCH)
+PARTS = (*(f"{name}-{attention}" for name, problem in PROBLEMS.items() for attention in problem.attentions), BENCH)
 CONFIG = CalibrationConfig(architectures=40, seeds=3, fractions=(0.5,), scales=(0.67,), networks=4)
 SHARED = (0.5, 1, 2)
 """Lengths of shared networks, in full trainings."""
