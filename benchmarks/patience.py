@@ -1,8 +1,8 @@
 """How long a trial should be left alone: a measured part of docs/evidence.md.
 
 The median pruner with one warm-up after the other, on trainings that are known: those of FusionBench, and the full ones
-of the parts of docs/fidelity.md whose architectures differ. Every replay draws at random until the same number of epochs
-is spent, sees one seed, and is judged by the others.
+of the parts of docs/fidelity.md whose architectures differ. Every replay draws at random until the same number of
+epochs is spent, sees one seed, and is judged by the others.
 """
 
 import math
