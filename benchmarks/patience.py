@@ -22,15 +22,13 @@ SHARES = (0.0, 1 / 6, 1 / 3, 1 / 2, 2 / 3)
 """Of a full training, in which nobody is stopped; at least one epoch."""
 TRAININGS = 12
 """Full ones whose epochs a replay may spend."""
-REPLAYS = 600
+REPLAYS = 300
 
 
 @dataclass(frozen=True)
 class Waited:
     """Replays with one warm-up."""
 
-    epochs: int | None
-    """None: nobody is ever stopped."""
     regret: NDArray[np.float64]
     """(replays,), in points."""
     num_trials: float
@@ -41,12 +39,12 @@ class Waited:
 
 
 def part_patience() -> str:
-    """A row a task, a column a warm-up."""
+    """A row a task, a column a warm-up; asha, which looks first after one epoch, last."""
     found = {title(part): waited(*known) for part in PARTS if (known := differing(part)) is not None}
-    heads = ("task", *("at once" if share == 0 else f"{share:.0%}" for share in SHARES), "never")
-    lines = markdown(heads, [(name, *map(str, row)) for name, row in found.items()])
-    best = [f"{name} {row[np.argmin([w.regret.mean() for w in row])].epochs or 'no'}" for name, row in found.items()]
-    return "\n".join((*lines, "", f"**Answer.** Least regret, after how many epochs: {'; '.join(best)}."))
+    heads = ("at once", *(f"{share:.0%}" for share in SHARES[1:]), "never", "asha")
+    lines = markdown(("task", *heads), [(name, *map(str, row)) for name, row in found.items()])
+    best = [f"{name}: {heads[np.argmin([one.regret.mean() for one in row])]}" for name, row in found.items()]
+    return "\n".join((*lines, "", f"**Answer.** Least regret on {'; on '.join(best)}."))
 
 
 def differing(part: str) -> tuple[CalibrationTask, dict[str, Result]] | None:
@@ -63,22 +61,22 @@ def waited(task: CalibrationTask, results: dict[str, Result]) -> list[Waited]:
     seeds = sorted({run.seed for run in task.truth})
     curve = {(run.digest, run.seed): results[run.key]["accuracy"] for run in task.truth}
     length = task.training.epochs
+    rows = {a.canonical(): row for row, a in enumerate(task.architectures)}
+    curves = [{a.canonical(): curve[a.digest, seed] for a in task.architectures} for seed in seeds]
     accuracy = np.array([[curve[a.digest, seed][-1] for seed in seeds] for a in task.architectures])
     warmups = [max(1, math.ceil(share * length)) for share in SHARES]
-    pruners = [PrunerConfig(name="median", warmup_epochs=epochs) for epochs in warmups] + [PrunerConfig(name="none")]
+    medians = (PrunerConfig(name="median", warmup_epochs=epochs) for epochs in warmups)
+    pruners = (*medians, PrunerConfig(name="none"), PrunerConfig(name="asha"))
     found = []
     for pruner in pruners:
         regret, trials = [], []
         for number in range(REPLAYS):
             column = number % len(seeds)
-            curves = {a.canonical(): curve[a.digest, seeds[column]] for a in task.architectures}
-            done = replay(
-                task.space, curves, sampler="random", pruner=pruner, num_epochs=TRAININGS * length, seed=number
-            )
+            known, spent = curves[column], TRAININGS * length
+            done = replay(task.space, known, sampler="random", pruner=pruner, num_epochs=spent, seed=number)
             winner = max((t for t in done if t.score is not None), key=lambda t: t.score or 0.0)
             truth = np.delete(accuracy, column, axis=1).mean(1)
-            row = [a.canonical() for a in task.architectures].index(winner.architecture)
-            regret.append(100 * (truth.max() - truth[row]))
+            regret.append(100 * (truth.max() - truth[rows[winner.architecture]]))
             trials.append(len(done))
-        found.append(Waited(pruner.warmup_epochs, np.array(regret), float(np.mean(trials))))
+        found.append(Waited(np.array(regret), float(np.mean(trials))))
     return found
