@@ -20,7 +20,6 @@ import numpy as np
 from benchmarks import rules
 from benchmarks.finalist import part_finalist
 from benchmarks.markdown import fill, markdown
-from benchmarks.patience import part_patience
 from nas.bench.effects import Additive, Contrast, Place, seed_share, spoken
 from nas.bench.race import Race, Runner, Setting, race, stopped_early
 from nas.bench.table import Table, bench_space, load_table
@@ -425,7 +424,6 @@ def main() -> None:
         "table": part_table(table),
         "race": part_race(found),
         "estimators": part_estimators(table),
-        "patience": part_patience(),
         "finalist": part_finalist(table),
         "early": part_early(table, model),
         "gamma": part_rule("gamma"),

@@ -1,4 +1,6 @@
-"""How long a trial should be left alone: a measured part of docs/evidence.md.
+"""How long a trial should be left alone.
+
+    python -m benchmarks.patience           # its part of docs/evidence.md, from what is stored; some minutes
 
 The median pruner with one warm-up after the other, on trainings that are known: those of FusionBench, and the full ones
 of the parts of docs/fidelity.md whose architectures differ. Every replay draws at random until the same number of
@@ -11,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.evidence import PAGE
 from benchmarks.fidelity import PARTS, part_task, results_of, title
-from benchmarks.markdown import markdown
+from benchmarks.markdown import fill, markdown
+from nas.documents import write_atomically
 from nas.estimate.calibrate import CalibrationTask, conclude
 from nas.estimate.store import Result
 from nas.study.config import PrunerConfig
@@ -80,3 +84,7 @@ def waited(task: CalibrationTask, results: dict[str, Result]) -> list[Waited]:
             trials.append(len(done))
         found.append(Waited(np.array(regret), float(np.mean(trials))))
     return found
+
+
+if __name__ == "__main__":
+    write_atomically(PAGE, fill(PAGE.read_text(encoding="utf-8"), {"patience": part_patience()}))
