@@ -58,8 +58,8 @@ class Answer:
         return next((c for c in self.contenders if c.is_best), None)
 
 
-def answer(study: Study, records: tuple[TrialRecord, ...]) -> Answer:
-    """The answer as far as the study has come."""
+def answer(study: Study, records: tuple[TrialRecord, ...], *, confirmed: bool = False) -> Answer:
+    """The answer as far as the study has come; ``confirmed`` where `nas confirm` has named a winner."""
     goals, num_complete = study.settings.goals, sum(t.state == "complete" for t in records)
     best = best_of(records, goals)
     plain_record = landmark_of(records, "plain")
@@ -80,7 +80,7 @@ def answer(study: Study, records: tuple[TrialRecord, ...]) -> Answer:
         contenders=contenders,
         headline=headline,
         note=NOTE.format(count=study.num_val),
-        export=export_command(study),
+        export=export_command(study, confirmed=confirmed),
     )
 
 
@@ -154,8 +154,10 @@ def _front_headline(records: tuple[TrialRecord, ...], goals: Objectives, num_com
     return f"{found}; {better} of them {'is' if better == 1 else 'are'} at least as good as the plain network in all."
 
 
-def export_command(study: Study, folder: Path | None = None) -> str:
+def export_command(study: Study, folder: Path | None = None, *, confirmed: bool = False) -> str:
     """The command that writes the answer of a study, to be copied into a shell; a front goes to ``folder``."""
     storage = "" if study.url == DEFAULT_URL else f" --storage {shlex.quote(redact(study.url))}"
-    front = f"--trial front -o {shlex.quote(str(folder or 'front'))}"
-    return f"nas export {shlex.quote(study.name)}{storage} {front if study.settings.goals.several else '-o best.yaml'}"
+    wanted = "--trial confirmed -o best.yaml" if confirmed else "-o best.yaml"
+    if study.settings.goals.several:
+        wanted = f"--trial front -o {shlex.quote(str(folder or 'front'))}"
+    return f"nas export {shlex.quote(study.name)}{storage} {wanted}"

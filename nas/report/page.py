@@ -78,7 +78,8 @@ def read_report(study: Study) -> Report:
     """Read a study and work out its report."""
     records, settings = study.trials(), study.settings
     goals = settings.goals
-    found = answer(study, records)
+    said = verdict(study)
+    found = answer(study, records, confirmed=said is not None and said.judgement is not None)
     broken = instability(records)
     choices: tuple[Choice, ...] = tuple(OPTIONS)
     figures = {
@@ -99,7 +100,7 @@ def read_report(study: Study) -> Report:
         records=records,
         answer=found,
         drawings=stage_drawings(found.best.architecture) if found.best and found.best.architecture else (),
-        verdict=verdict(study),
+        verdict=said,
         front=best,
         rungs=rungs(records, settings.pruner.rungs(settings.training.epochs), study.promotions()) if stops else (),
         limits=limits(records, settings.limits),

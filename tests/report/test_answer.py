@@ -87,6 +87,7 @@ def test_a_plain_network_that_was_stopped_is_no_yardstick(stub: Study) -> None:
 def test_the_export_command_survives_a_shell_and_hides_the_password(stub: Study) -> None:
     expected = """nas export 'it'"'"'s mine' --storage 'postgresql://me:***@host/db' -o best.yaml"""
     assert answer(stub, ()).export == expected
+    assert answer(stub, (), confirmed=True).export == expected.replace("-o best", "--trial confirmed -o best")
 
 
 def valued(number: int, accuracy: float, params: float, **fields: object) -> TrialRecord:
