@@ -11,7 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
+from optuna.trial import TrialState
 
 from benchmarks.evidence import PAGE
 from benchmarks.fidelity import PARTS, part_task, results_of, title
@@ -20,7 +22,8 @@ from nas.documents import write_atomically
 from nas.estimate.calibrate import CalibrationTask, conclude
 from nas.estimate.store import Result
 from nas.study.config import PrunerConfig
-from nas.study.replay import replay
+from nas.study.pruning import make_pruner
+from nas.study.replay import play
 
 SHARES = (0.0, 1 / 6, 1 / 3, 1 / 2, 2 / 3)
 """Of a full training, in which nobody is stopped; at least one epoch."""
@@ -65,9 +68,7 @@ def waited(task: CalibrationTask, results: dict[str, Result]) -> list[Waited]:
     seeds = sorted({run.seed for run in task.truth})
     curve = {(run.digest, run.seed): results[run.key]["accuracy"] for run in task.truth}
     length = task.training.epochs
-    rows = {a.canonical(): row for row, a in enumerate(task.architectures)}
-    curves = [{a.canonical(): curve[a.digest, seed] for a in task.architectures} for seed in seeds]
-    accuracy = np.array([[curve[a.digest, seed][-1] for seed in seeds] for a in task.architectures])
+    curves = np.array([[curve[a.digest, seed] for seed in seeds] for a in task.architectures])
     warmups = [max(1, math.ceil(share * length)) for share in SHARES]
     medians = (PrunerConfig(name="median", warmup_epochs=epochs) for epochs in warmups)
     pruners = (*medians, PrunerConfig(name="none"), PrunerConfig(name="asha"))
@@ -76,15 +77,29 @@ def waited(task: CalibrationTask, results: dict[str, Result]) -> list[Waited]:
         regret, trials = [], []
         for number in range(REPLAYS):
             column = number % len(seeds)
-            known, spent = curves[column], TRAININGS * length
-            done = replay(task.space, known, sampler="random", pruner=pruner, num_epochs=spent, seed=number)
-            winner = max((t for t in done if t.score is not None), key=lambda t: t.score or 0.0)
-            truth = np.delete(accuracy, column, axis=1).mean(1)
-            regret.append(100 * (truth.max() - truth[rows[winner.architecture]]))
-            trials.append(len(done))
+            winner, done = searched(curves[:, column], pruner, TRAININGS * length, number)
+            truth = np.delete(curves[:, :, -1], column, axis=1).mean(1)
+            regret.append(100 * (truth.max() - truth[winner]))
+            trials.append(done)
         found.append(Waited(np.array(regret), float(np.mean(trials))))
     return found
 
 
+def searched(curves: NDArray[np.float64], pruner: PrunerConfig, num_epochs: int, seed: int) -> tuple[int, int]:
+    """The row of the best of what was not stopped, and how many trials there were; ``curves`` is (A, E)."""
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(pruner, curves.shape[1]))
+    spent, scores = 0, dict[int, float]()
+    order = iter(np.random.default_rng(seed).permutation(len(curves)))
+    while spent < num_epochs and (row := next(order, None)) is not None:
+        trial = study.ask()
+        epochs, score = play(trial, curves[row].tolist())
+        study.tell(trial, score, state=TrialState.PRUNED if score is None else None)
+        spent += epochs
+        if score is not None:
+            scores[int(row)] = score
+    return max(scores, key=lambda row: scores[row]), len(study.get_trials(deepcopy=False))
+
+
 if __name__ == "__main__":
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     write_atomically(PAGE, fill(PAGE.read_text(encoding="utf-8"), {"patience": part_patience()}))

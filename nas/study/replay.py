@@ -71,14 +71,14 @@ def replay(
         except SpaceExhausted:  # what is free lies outside the space
             break
         architecture = owned[trial._trial_id]
-        epochs, score = _run(trial, curves[architecture])
+        epochs, score = play(trial, curves[architecture])
         study.tell(trial, score, state=None if score is not None else optuna.trial.TrialState.PRUNED)
         trials.append(ReplayedTrial(architecture=architecture, num_epochs=epochs, score=score))
         spent += epochs
     return tuple(trials)
 
 
-def _run(trial: optuna.Trial, curve: Sequence[float]) -> tuple[int, float | None]:
+def play(trial: optuna.Trial, curve: Sequence[float]) -> tuple[int, float | None]:
     """Epochs until the pruner or the end, and the final score where it came to that."""
     for epoch, value in enumerate(curve[:-1], start=1):
         trial.report(value, epoch)
