@@ -19,8 +19,7 @@ from tests.study.conftest import SUMMARY
 
 EPOCHS = 5
 START = datetime(2026, 1, 1)
-OPTUNA_COLUMNS = ("trial_id", "number", "study_id", "state", "datetime_start", "datetime_complete")
-OPTUNA_TRIALS = sa.table("trials", *(sa.column(name) for name in OPTUNA_COLUMNS))
+OPTUNA_TRIALS = tables.optuna_trials
 P1_SE = StageFusion(pattern="p1", attention="se")
 PLAIN = StageFusion()
 
@@ -163,7 +162,7 @@ def add_trial(rows: Rows, study_id: int, number: int, drawn: Architecture, rando
     began = START + timedelta(seconds=5 * number)
     ended = began + timedelta(seconds=4)
     rows[OPTUNA_TRIALS].append(
-        dict(zip(OPTUNA_COLUMNS, (trial_id, number, study_id, state, began, ended), strict=True))
+        dict(zip(OPTUNA_TRIALS.c.keys(), (trial_id, number, study_id, state, began, ended), strict=True))
     )
     trial = {"trial_id": trial_id, "study_id": study_id, "digest": digest, "landmark": landmark}
     rows[tables.architectures].append({"digest": digest, "content": drawn.canonical().to_dict()})
