@@ -227,6 +227,7 @@ class Ledger:
         with self._engine.begin() as connection:
             self._require(connection, trial_id)
             connection.execute(sa.insert(tables.measurements).values(row))
+            _forget_after(connection, trial_id, measurement.seed, len(measurement.epochs))
             self._set_reason(connection, trial_id, measurement.reason)
             if measurement.test_correct:
                 connection.execute(sa.insert(tables.tests).values(self._test_row(trial_id, digest, measurement)))
@@ -416,6 +417,14 @@ def _report(connection: sa.Connection, trial_id: int, step: int, value: float) -
             trial_id=trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind
         )
     )
+
+
+def _forget_after(connection: sa.Connection, trial_id: int, seed: int, num_epochs: int) -> None:
+    """Remove what a broken-off attempt stored beyond the end of this one, which the pruner stopped sooner."""
+    stored, reported = tables.epochs.c, models.TrialIntermediateValueModel
+    beyond = (stored.trial_id == trial_id, stored.seed == seed, stored.epoch >= num_epochs)
+    connection.execute(sa.delete(tables.epochs).where(*beyond))
+    connection.execute(sa.delete(reported).where(reported.trial_id == trial_id, reported.step > num_epochs))
 
 
 def _event_row(trial_id: int, seed: int, event: StabilityEvent) -> dict[str, Any]:

@@ -342,8 +342,14 @@ class Worker:
     def _goes_on(self, trial: Trial, epoch: EpochRecord) -> bool:
         if self.rungs is not None:
             return self.rungs.goes_on(trial._trial_id, epoch.epoch + 1)
-        # As it is stored: the trial that Optuna keeps in memory has not heard of what the ledger reported.
-        return self.goals.several or not self.pruner.prune(self.study, self.storage.get_trial(trial._trial_id))
+        if self.goals.several:
+            return True
+        # As it is stored: the trial that Optuna keeps in memory has not heard of what the ledger reported. What a
+        # broken-off attempt reported of later epochs does not count yet.
+        stored = self.storage.get_trial(trial._trial_id)
+        known = stored.intermediate_values.items()
+        stored.intermediate_values = {step: value for step, value in known if step <= epoch.epoch + 1}
+        return not self.pruner.prune(self.study, stored)
 
     def _tell(self, trial: Trial, outcome: Outcome, score: float | None) -> None:
         epochs, known = self.ledger.known(trial._trial_id)

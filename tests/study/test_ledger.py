@@ -146,6 +146,21 @@ def test_an_epoch_that_is_run_again_is_stored_once(ask: Ask, ledger: Ledger, sto
     assert stored.trial(0).epochs == (EPOCH,)
 
 
+def test_what_a_broken_off_attempt_stored_beyond_the_end_goes(
+    ask: Ask, ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace
+) -> None:
+    """Killed after three epochs; run again, the pruner stops it after the first."""
+    trial, plain = ask(), plain_of(space)
+    ledger.lease(trial._trial_id)
+    ledger.own(trial._trial_id, plain)
+    for epoch in (0, 1, 2, 0):
+        ledger.record_epoch(trial._trial_id, 0, dataclasses.replace(EPOCH, epoch=epoch), report=0.5)
+    ended = dataclasses.replace(result(Outcome.STOPPED, reason="median"), epochs=(EPOCH,))
+    ledger.finish(trial._trial_id, plain.digest, ended)
+    assert stored.trial(0).epochs == (EPOCH,)
+    assert storage.get_trial(trial._trial_id).intermediate_values == {1: 0.5}
+
+
 def test_without_the_lease_nothing_is_written(
     ask: Ask, ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace
 ) -> None:

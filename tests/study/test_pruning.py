@@ -7,6 +7,9 @@ import pytest
 from nas.study.config import PrunerConfig
 from nas.study.pruning import make_pruner
 from nas.study.records import Study
+from nas.study.recover import put_back
+from nas.study.storage import close_storage
+from nas.study.worker import StopFlag, Worker
 
 from .test_rungs import EPOCHS, Planted, made, work
 
@@ -50,6 +53,25 @@ def test_rungs_of_one_objective(url: str, name: str) -> None:
     assert {t.reason for t in stopped} == {name}
     assert {len(t.epochs) for t in stopped} <= {1, 3}, "stopped at a rung"
     assert all(len(t.epochs) == EPOCHS for t in trials if t.state == "complete")
+
+
+def test_an_epoch_that_is_run_again_is_judged_without_the_later_ones(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = made(url, objectives={"val_accuracy": "maximize"}, trials=2)
+    work(study, Planted(), 1)  # the plain network, which no pruner is asked about
+    killed = Worker(study, Planted(), stop=StopFlag())
+    trial = killed._next_trial()
+    assert trial is not None
+    architecture = killed._architecture(trial)
+    assert architecture is not None
+    for epoch in range(4):
+        record = Planted()._epoch(architecture, epoch)
+        killed.ledger.record_epoch(trial._trial_id, killed.config.seed, record, report=record.val_accuracy)
+    put_back(killed.storage, trial._trial_id, killed.ledger.worker_id)
+    close_storage(killed.storage)
+    worker, asked = Worker(study, Planted(), stop=StopFlag()), list[int | None]()
+    monkeypatch.setattr(worker.pruner, "prune", lambda _, trial: asked.append(trial.last_step))
+    worker.run()
+    assert asked == list(range(1, EPOCHS))
 
 
 def test_nobody_is_stopped_where_no_pruner_is_wanted(url: str) -> None:
