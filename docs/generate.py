@@ -3,8 +3,12 @@
 Run it after a command, an option or a configuration field has changed: ``python docs/generate.py``.
 """
 
+import ast
+import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -94,12 +98,29 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _table(model: type[BaseModel]) -> str:
+    meanings = help_texts(model)
     rows = [
         f"| `{field.alias or name}` | {_cell(_type(field.annotation))} | {_cell(_default(field))} | "
-        f"{_cell(_one_line(field.description))} |"
+        f"{_cell(_one_line(meanings[name]))} |"
         for name, field in model.model_fields.items()
     ]
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def help_texts(model: type[BaseModel]) -> dict[str, str]:
+    """The docstrings of a model's fields by name.
+
+    pydantic can read them too (`use_attribute_docstrings`), but would whenever a command starts: 40 ms of each.
+    """
+    found = {}
+    for kind in reversed([base for base in model.__mro__ if issubclass(base, BaseModel) and base is not BaseModel]):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+        body = next(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+        for field, text in pairwise(body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
+                    found[name] = said
+    return found
 
 
 def _default(field: FieldInfo) -> str:

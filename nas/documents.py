@@ -17,11 +17,9 @@ from nas.errors import UserError
 
 
 class Document(BaseModel):
-    """A frozen value that a file can hold: unknown keys are errors, docstrings are the help texts."""
+    """A frozen value that a file can hold: unknown keys are errors; docs/generate.py reads the fields' docstrings."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     @classmethod
     def parse(cls, content: object, source: str) -> Self:

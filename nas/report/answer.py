@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nas.report.front import head
 from nas.report.summary import ENDED_EARLY, early_end, value_text
+from nas.study.front import losses_of
 from nas.study.objectives import Objectives
 from nas.study.records import Study, TrialRecord, best_of, front_of, landmark_of, wilson_interval
 from nas.study.storage import DEFAULT_URL, redact
@@ -149,7 +150,7 @@ def _front_headline(records: tuple[TrialRecord, ...], goals: Objectives, num_com
         return f"{found}; the plain network breaks a constraint."
     if plain in members:
         return f"{found}; the plain network is one of them."
-    losses = goals.losses([goals.values(t.values) for t in (plain, *members)])
+    losses = losses_of(goals, [goals.values(t.values) for t in (plain, *members)])
     better = int((losses[1:] <= losses[0]).all(axis=1).sum())
     return f"{found}; {better} of them {'is' if better == 1 else 'are'} at least as good as the plain network in all."
 

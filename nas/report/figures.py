@@ -13,7 +13,7 @@ from nas.report.front import head
 from nas.report.history import HistoryPoint, front, kind_of
 from nas.report.instability import LossTrace
 from nas.report.trials import stages_text
-from nas.study.front import dominance_ranks
+from nas.study.front import dominance_ranks, losses_of
 from nas.study.objectives import Objectives
 from nas.study.records import TrialRecord, front_of
 
@@ -189,7 +189,7 @@ def _range(values: Sequence[float]) -> list[float]:
 def _step_line(members: Sequence[TrialRecord], pair: Objectives) -> Figure:
     points = [pair.values(t.values) for t in members]
     cheap = pair.directions[pair.names[0]] == "minimize"
-    ranks = dominance_ranks(pair.losses(points))
+    ranks = dominance_ranks(losses_of(pair, points))
     ends = sorted({point for point, rank in zip(points, ranks, strict=True) if rank == 0})
     return {
         "type": "scatter",

@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.report.confirm import verdict
 from nas.study.health import Health
 from nas.study.records import Study, TrialRecord, WorkerRecord, best_of, front_of, landmark_of, wilson_interval
 
@@ -133,8 +132,18 @@ def summarise(study: Study) -> Summary:
         workers=(*alive, *scoring),
         trials_per_minute=rate and 60 * rate,
         left_s=(target - ended) / rate if rate else None,
-        verdict=said.sentence if (said := verdict(study)) else None,
+        verdict=_verdict(study),
     )
+
+
+def _verdict(study: Study) -> str | None:
+    """What the confirmation says in a sentence."""
+    if not study.confirmations():
+        return None
+    from nas.report.confirm import verdict
+
+    said = verdict(study)
+    return said.sentence if said else None
 
 
 def candidate_summary(study: Study) -> CandidateSummary | None:

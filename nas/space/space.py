@@ -17,9 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nas.architecture import SCHEMA, Architecture, Backbone, NormName, PatternName, StageFusion
 from nas.backbones import STAGES
@@ -27,6 +25,9 @@ from nas.documents import read_document
 from nas.errors import UserError
 from nas.space.files import find_file
 from nas.space.vocabulary import FIELDS, FieldName, FusedStages, Granularity, Option, SpaceFile, StageChoices
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Choose = Callable[[str, tuple[Option, ...]], Option]
 """Answers a question: takes its name and its options, returns one of the options."""
@@ -212,7 +213,7 @@ class SearchSpace:
         ways = (self._ways_to(stage, fusion) for stage, fusion in enumerate(target.stages))
         return next((merged for way in itertools.product(*ways) if (merged := _merged(first, *way)) is not None), None)
 
-    def sample(self, rng: np.random.Generator) -> Architecture:
+    def sample(self, rng: "np.random.Generator") -> Architecture:
         """One random architecture: every question is answered with equal probability for each option."""
         return self.decode(lambda _, options: options[int(rng.integers(len(options)))])
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nas.study.front import dominance_ranks
 from nas.study.records import Study
 from nas.study.storage import sqlite_path
 
@@ -80,8 +79,7 @@ def _front(study: Study, every: Sequence[Standing]) -> set[int]:
     """The trials that none dominates; with one objective the first of the best."""
     goals = study.settings.goals
     able = [t for t in sorted(every, key=lambda t: t.number) if t.state == "complete" and t.values]
-    ranks = dominance_ranks(goals.losses([t.values for t in able]))
-    front = [t.number for t, rank in zip(able, ranks, strict=True) if rank == 0]
+    front = [able[i].number for i in goals.front([t.values for t in able])]
     return set(front if goals.several else front[:1])
 
 

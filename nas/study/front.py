@@ -3,10 +3,20 @@
 Shapes: N candidates, M objectives. ``losses`` is (N, M), finite, and smaller is better in every column.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.study.objectives import Objectives
+
 Losses = NDArray[np.float64]
+
+
+def losses_of(goals: Objectives, rows: Sequence[Sequence[float]]) -> Losses:
+    """(N, M): values of N candidates, turned so that smaller is better."""
+    signs = [-1.0 if direction == "maximize" else 1.0 for direction in goals.directions.values()]
+    return np.array(rows, dtype=float).reshape(-1, len(signs)) * signs
 
 
 def dominance_ranks(losses: Losses) -> NDArray[np.int64]:

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
-import numpy as np
-
 from nas.measurement import Cost, EpochRecord
-from nas.study.front import Losses
 
 Direction = Literal["maximize", "minimize"]
 Quality = Literal["val_accuracy", "val_top5", "val_macro_f1", "val_balanced_accuracy", "val_loss"]
@@ -117,10 +114,14 @@ class Objectives:
         """The objectives' values in their order."""
         return tuple(quantities[name] for name in self.names)
 
-    def losses(self, rows: Sequence[Sequence[float]]) -> Losses:
-        """(N, M): values of N candidates, turned so that smaller is better."""
-        signs = [-1.0 if direction == "maximize" else 1.0 for direction in self.directions.values()]
-        return np.array(rows, dtype=float).reshape(-1, len(signs)) * signs
+    def front(self, rows: Sequence[Sequence[float]]) -> list[int]:
+        """Indices of the candidates that none dominates; with one objective of those that share the best value."""
+        if not self.several:
+            best = max((self.merit(value) for (value,) in rows), default=None)
+            return [i for i, (value,) in enumerate(rows) if self.merit(value) == best]
+        from nas.study.front import dominance_ranks, losses_of
+
+        return [i for i, rank in enumerate(dominance_ranks(losses_of(self, rows))) if rank == 0]
 
     def merit(self, value: float) -> float:
         """A value of the leading objective, turned so that larger is better."""

@@ -8,20 +8,21 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.measurement import Cost, EpochRecord, StabilityEvent
 from nas.study import tables
 from nas.study.config import StudyConfig
-from nas.study.front import best_first, dominance_ranks
 from nas.study.objectives import REFUSED, Objectives, holds, quantities
 from nas.study.storage import clock, explained, open_engine, redact, sqlite_path
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ALIVE_S = 30.0
 """A worker counts as alive while its last sign of life is younger than this."""
@@ -188,8 +189,10 @@ class Study:
         others = self.confirmations() if self.confirms is None else []
         return [self, *([candidates] if candidates else []), *others]
 
-    def test_results(self) -> dict[str, NDArray[np.bool_]]:
+    def test_results(self) -> "dict[str, NDArray[np.bool_]]":
         """By digest, which test images (n,) a network classified correctly; only confirmations have any."""
+        import numpy as np
+
         ours = tables.tests.c
         query = sa.select(ours.digest, ours.num_images, ours.correct).where(ours.study_id == self.study_id)
         with explained(self.url), self._engine.connect() as connection:
@@ -200,6 +203,8 @@ class Study:
 
     def ranking(self) -> list[Architecture]:
         """What was scored in full, best first by all objectives; of equals the one that was drawn first."""
+        from nas.study.front import best_first, losses_of
+
         ours, values = tables.trials.c, tables.optuna_values.c
         query = (
             sa.select(ours.trial_id, tables.architectures.c.content, values.value)
@@ -214,7 +219,7 @@ class Study:
             for row in connection.execute(query):
                 scored.setdefault(row.trial_id, (row.content, []))[1].append(row.value)
         found = list(scored.values())
-        order = best_first(self.settings.goals.losses([values for _, values in found]))
+        order = best_first(losses_of(self.settings.goals, [values for _, values in found]))
         return [Architecture.from_dict(found[i][0]) for i in order]
 
     def num_ended(self) -> int:
@@ -308,8 +313,7 @@ def front_of(trials: tuple[TrialRecord, ...], goals: Objectives) -> tuple[TrialR
     With one objective these are those that share the best value.
     """
     able = [t for t in trials if t.merit is not None]
-    ranks = dominance_ranks(goals.losses([goals.values(t.values) for t in able]))
-    front = [t for t, rank in zip(able, ranks, strict=True) if rank == 0]
+    front = [able[i] for i in goals.front([goals.values(t.values) for t in able])]
     return tuple(sorted(front, key=lambda t: (-(t.merit or 0.0), t.number)))
 
 

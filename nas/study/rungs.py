@@ -10,7 +10,7 @@ Optuna refuses to prune with several objectives (https://github.com/optuna/optun
 import math
 
 from nas.study.config import PrunerConfig
-from nas.study.front import best_first
+from nas.study.front import best_first, losses_of
 from nas.study.ledger import Ledger
 from nas.study.objectives import Objectives
 
@@ -53,5 +53,5 @@ class Rungs:
         for trial_id, known in self._ledger.reached(level, values).items():
             values[trial_id] = tuple(known.get(name, math.nan) for name in self._goals.names)
         ids = sorted(trial_id for trial_id, row in values.items() if all(map(math.isfinite, row)))
-        losses = self._goals.losses([values[trial_id] for trial_id in ids])
+        losses = losses_of(self._goals, [values[trial_id] for trial_id in ids])
         return [ids[i] for i in best_first(losses)[: len(ids) // self._factor]]

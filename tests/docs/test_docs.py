@@ -4,7 +4,9 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,12 +33,13 @@ def commands() -> dict[str, Any]:
     return {name: command for name, command in group.commands.items() if not command.hidden}
 
 
-def test_generated_pages_are_up_to_date(tmp_path: Path) -> None:
-    sys.path.insert(0, str(DOCS))
-    try:
-        import generate
-    finally:
-        sys.path.remove(str(DOCS))
+@pytest.fixture
+def generate(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(DOCS)
+    return import_module("generate")
+
+
+def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:
     for name, page in generate.PAGES.items():
         assert (DOCS / name).read_text(encoding="utf-8") == page(), f"run: python docs/generate.py ({name})"
 
@@ -51,13 +54,14 @@ def test_every_command_and_option_stands_in_the_docs(name: str) -> None:
             assert parameter.help, f"nas {name}: {parameter.name} has no help"
 
 
-def test_every_key_of_a_study_file_stands_in_the_docs() -> None:
+def test_every_key_of_a_study_file_stands_in_the_docs(generate: ModuleType) -> None:
     text = (DOCS / "configuration.md").read_text(encoding="utf-8")
 
     def rows(model: Any) -> None:
+        meanings = generate.help_texts(model)
+        assert meanings.keys() == model.model_fields.keys(), f"{model.__name__}: a field has no docstring"
         for name, field in model.model_fields.items():
-            assert field.description, f"{model.__name__}.{name} has no docstring"
-            meaning = " ".join(field.description.split()).replace("|", "\\|")
+            meaning = " ".join(meanings[name].split()).replace("|", "\\|")
             assert re.search(rf"^\| `{field.alias or name}` \|.*\| {re.escape(meaning)} \|$", text, re.MULTILINE)
             if hasattr(field.annotation, "model_fields"):
                 rows(field.annotation)

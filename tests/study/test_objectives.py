@@ -9,6 +9,7 @@ import pytest
 from nas.errors import UserError
 from nas.measurement import Cost, EpochRecord
 from nas.study.config import StudyConfig
+from nas.study.front import losses_of
 from nas.study.objectives import Constraint, Objectives, holds, quantities
 
 PLAIN = {"params": 100.0, "latency_ms": 2.0}
@@ -68,10 +69,10 @@ def test_limits_that_are_answered_after_the_training() -> None:
 
 def test_losses_are_turned_and_merit_too() -> None:
     goals = Objectives({"params": "minimize", "val_loss": "minimize", "val_accuracy": "maximize"})
-    assert goals.losses([(5.0, 0.5, 0.9)]).tolist() == [[5.0, 0.5, -0.9]]
+    assert losses_of(goals, [(5.0, 0.5, 0.9)]).tolist() == [[5.0, 0.5, -0.9]]
     assert goals.leading == "val_loss"
     assert goals.merit(0.5) == -0.5
-    assert goals.losses([]).shape == (0, 3)
+    assert losses_of(goals, []).shape == (0, 3)
 
 
 def parsed(**content: Any) -> StudyConfig:

@@ -14,6 +14,7 @@ from nas.fusion.cost import CostComparison
 from nas.measurement import Cost, EpochRecord, Measurement, Outcome
 from nas.study.checkpoints import CheckpointFolder
 from nas.study.config import StudyConfig
+from nas.study.front import losses_of
 from nas.study.launch import create_study, set_target
 from nas.study.objective import OnEpoch
 from nas.study.records import Study, open_study
@@ -140,12 +141,8 @@ def test_the_chosen_are_the_best_by_both_objectives(file_url: str) -> None:
     assert all(t.state == "complete" for t in front)
     for member in front:
         rivals = [t for t in trials if t.state == "complete" and t is not member]
-        mine = goals.losses([goals.values(member.values)])[0]
-        assert not any(
-            (goals.losses([goals.values(t.values)])[0] <= mine).all()
-            and (goals.losses([goals.values(t.values)])[0] < mine).any()
-            for t in rivals
-        )
+        mine, *others = losses_of(goals, [goals.values(t.values) for t in (member, *rivals)])
+        assert not any((other <= mine).all() and (other < mine).any() for other in others)
 
 
 def test_one_worker_broken_off_gives_what_one_gives_that_was_not(tmp_path: Path) -> None:

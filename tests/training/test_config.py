@@ -8,11 +8,6 @@ from nas.training.config import DATA_SOURCES, DataConfig, GuardConfig, TrainingC
 from nas.training.signals import SIGNALS
 
 
-@pytest.mark.parametrize("model", [DataConfig, TrainingConfig, GuardConfig])
-def test_every_field_has_a_help_text(model):
-    assert all(field.description for field in model.model_fields.values())
-
-
 @pytest.mark.parametrize("source", ["digits", "cluttered-digits", "folder:/a:b", "torch/cifar10:/data", "wds/x:/y"])
 def test_known_sources_are_taken(source):
     assert DataConfig(source=source).source == source
