@@ -23,7 +23,7 @@ from nas.study.evolution import STOPPED_ATTR
 from nas.study.health import grace_s
 from nas.study.ledger import LeaseLost, Ledger, new_worker_id
 from nas.study.objectives import REFUSED, cost_quantities
-from nas.study.pruning import make_pruner
+from nas.study.pruning import first_look, make_pruner
 from nas.study.records import Study
 from nas.study.recover import put_back, sweep
 from nas.study.rungs import STOPPED, Rungs
@@ -100,6 +100,7 @@ class Worker:
         )
         pruner, epochs = self.config.pruner, self.config.training.epochs
         self.pruner = NopPruner() if self.goals.several else make_pruner(pruner, epochs)
+        self._first_look = first_look(pruner, epochs)
         by_rungs = self.goals.several and pruner.name == STOPPED
         self.rungs = Rungs(self.ledger, self.goals, pruner, epochs) if by_rungs else None
         self._promotions: set[tuple[int, int]] = set()
@@ -342,7 +343,7 @@ class Worker:
     def _goes_on(self, trial: Trial, epoch: EpochRecord) -> bool:
         if self.rungs is not None:
             return self.rungs.goes_on(trial._trial_id, epoch.epoch + 1)
-        if self.goals.several:
+        if self.goals.several or epoch.epoch + 1 < self._first_look:
             return True
         # As it is stored: the trial that Optuna keeps in memory has not heard of what the ledger reported. What a
         # broken-off attempt reported of later epochs does not count yet.
