@@ -259,6 +259,7 @@ def stopped_early(table: Table) -> Calibration:
                 name=f"after {k} epoch{'s' if k > 1 else ''}",
                 scores=table.accuracy[:, :, k - 1],
                 cost_s=full_s * k / table.num_epochs,
+                of_truth=True,
             )
             for k in range(1, table.num_epochs)
         ],

@@ -9,6 +9,7 @@ where it stopped.
 
 import atexit
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -465,7 +466,8 @@ def estimates(task: CalibrationTask, results: Mapping[str, Result]) -> Iterator[
             if runs[0].kind == "inherit":  # and one full training of the plain network
                 cost += full_cost(task, results) / len(task.architectures)
             settings = {"by": "brief", "epochs": runs[0].epochs} if runs[0].kind == "brief" else None
-            yield Estimate(name=label, scores=_accuracies(task, results, runs, -1), cost_s=cost, settings=settings)
+            scores = _accuracies(task, results, runs, -1)[:, None]
+            yield Estimate(name=label, scores=scores, cost_s=cost, settings=settings)
 
 
 def _stopped(task: CalibrationTask, results: Mapping[str, Result]) -> Iterator[Estimate]:
@@ -475,26 +477,32 @@ def _stopped(task: CalibrationTask, results: Mapping[str, Result]) -> Iterator[E
         if epochs < last:
             scores = _accuracies(task, results, task.truth, epochs - 1).reshape(-1, len(task.architectures)).T
             cost = full_cost(task, results) * epochs / last
-            yield Estimate(name=f"full, stopped after {epochs}", scores=scores, cost_s=cost)
+            yield Estimate(name=f"full, stopped after {epochs}", scores=scores, cost_s=cost, of_truth=True)
 
 
 def _shared(
     task: CalibrationTask, results: Mapping[str, Result], label: str, runs: Sequence[Run]
 ) -> Iterator[Estimate]:
-    """One network alone, and the mean of all; by accuracy and by loss."""
+    """One network alone, the mean of two and the mean of all; by accuracy and by loss.
+
+    Every choice of so many among the networks is a scoring: one of them alone would be told by its luck.
+    """
     networks: dict[int, list[Result]] = {}
     for run in runs:
         networks.setdefault(run.seed, []).append(results[run.key])
     whole = [parts for parts in networks.values() if not any("failed" in part for part in parts)]
     costs = [sum(part["train_s"] + part["score_s"] for part in parts) for parts in whole]
+    if not whole:
+        return
     by_digest = [{d: score for part in parts for d, score in part["scores"].items()} for parts in whole]
     for measure, column, sign in (("accuracy", 0, 1), ("loss", 1, -1)):
         scores = np.array([[sign * found[d][column] for d in task.by_digest] for found in by_digest])
-        for count in sorted({1, len(whole)} - {0}):
+        for count in sorted({1, min(2, len(whole)), len(whole)}):
             name = f"{label}, {count} network{'s' if count > 1 else ''}, by {measure}"
+            subsets = itertools.combinations(range(len(whole)), count)
             yield Estimate(
                 name=name,
-                scores=scores[:count].mean(0),
-                cost_s=sum(costs[:count]),
+                scores=np.stack([scores[list(some)].mean(0) for some in subsets], axis=1),
+                cost_s=sum(costs) * count / len(whole),
                 settings={"by": "shared", "epochs": runs[0].epochs, "networks": count, "measure": measure},
             )

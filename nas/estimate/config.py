@@ -58,7 +58,7 @@ class CalibrationConfig(Document):
     inherit_epochs: tuple[Count, ...] = ()
     """Epochs of brief trainings that start from the weights of the trained plain network."""
     shared_epochs: tuple[Count, ...] | None = None
-    """Lengths of shared networks; unset: half and once the full length."""
+    """Lengths of shared networks; unset: half, once and twice the full length."""
     networks: Count = 3
     """Shared networks of each length."""
     norm_images: Count = 256
@@ -67,7 +67,7 @@ class CalibrationConfig(Document):
     def with_lengths(self, full_epochs: int) -> "CalibrationConfig":
         """The same with every length filled in for full trainings of so many epochs."""
         brief = sorted({max(1, round(full_epochs * share)) for share in (0.2, 0.4)} - {full_epochs})
-        shared = sorted({max(1, round(full_epochs * share)) for share in (0.5, 1)})
+        shared = sorted({max(1, round(full_epochs * share)) for share in (0.5, 1, 2)})
         return self.model_copy(
             update={
                 "brief_epochs": tuple(brief) if self.brief_epochs is None else self.brief_epochs,

@@ -1,6 +1,6 @@
 """How well a score ranks architectures, and whether there is anything to rank. Plain numpy and scipy.
 
-Shapes: A architectures, S seeds of full training, R resamples. ``truth`` is (A, S): final validation accuracies.
+Shapes: A architectures, S seeds of full training. ``truth`` is (A, S): final validation accuracies.
 """
 
 import math
@@ -67,10 +67,24 @@ def bootstrapped(
     """
     A = len(truth)
     drawn = np.random.default_rng(0).integers(A, size=(resamples, A))
-    values = statistic(scores[drawn], truth[drawn])
+    return _with_interval(statistic(scores[None], truth[None])[0], statistic(scores[drawn], truth[drawn]))
+
+
+def of_one_scoring(scorings: Values, truth: Values, *, resamples: int = RESAMPLES) -> Correlation:
+    """What one of R equally good ``scorings`` (A, R) correlates with ``truth`` (A,) on average, with its interval.
+
+    Resamples draw architectures and a scoring: the luck of that one is in the interval too.
+    """
+    A, R = scorings.shape
+    random = np.random.default_rng(0)
+    drawn, which = random.integers(A, size=(resamples, A)), random.integers(R, size=(resamples, 1))
+    return _with_interval(spearman(scorings.T, truth).mean(), spearman(scorings[drawn, which], truth[drawn]))
+
+
+def _with_interval(value: Any, resampled: Values) -> Correlation:
     tail = 100 * (1 - TRUSTED) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return Correlation(value=float(statistic(scores[None], truth[None])[0]), low=float(low), high=float(high))
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return Correlation(value=float(value), low=float(low), high=float(high))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +158,11 @@ class Estimate:
     name: str
     """Estimator and budget, as a study file would ask for it."""
     scores: Values
-    """(A,), higher is better; (A, S) where they come from the runs of the truth themselves."""
+    """(A, R): scorings, higher is better. What is told of them is told of one, and holds on average."""
     cost_s: float
     """Seconds to score all A once."""
+    of_truth: bool = False
+    """Whether column s stems from the truth's own run with seed s, and is held against the other seeds."""
     settings: Mapping[str, Any] | None = None
     """How a study file asks for it under `estimate`; None: it is measured for comparison, and never chosen."""
 
@@ -232,13 +248,13 @@ def _regret_of_runs(scores: Values, truth: Values) -> float:
 
 def _fidelity(estimate: Estimate, truth: Values, full_s: float) -> Fidelity:
     scores = estimate.scores
-    if scores.ndim > 1:
+    if estimate.of_truth:
         correlation = bootstrapped(against_rest, scores, truth)
         rest, lost = correlation.value, _regret_of_runs(scores, truth)
     else:
-        correlation = bootstrapped(spearman, scores, truth.mean(1))
-        rest = float(against_rest(np.repeat(scores[:, None], truth.shape[1], axis=1), truth))
-        lost = regret(scores, truth)
+        correlation = of_one_scoring(scores, truth.mean(1))
+        rest = float(np.mean([against_rest(np.broadcast_to(one[:, None], truth.shape), truth) for one in scores.T]))
+        lost = float(np.mean([regret(one, truth) for one in scores.T]))
     return Fidelity(
         name=estimate.name,
         correlation=correlation,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nas.estimate.ranking import Estimate, against_rest, bootstrapped, judge, ranks, regret, spearman, spread
+from nas.estimate.ranking import Estimate, against_rest, judge, of_one_scoring, ranks, regret, spearman, spread
 
 BRIEF = {"by": "brief", "epochs": 2}
 
@@ -60,9 +60,25 @@ def test_the_bootstrap_interval_holds_the_planted_correlation_in_most_cases() ->
     held = 0
     for _ in range(100):
         quality = random.standard_normal(40)
-        interval = bootstrapped(spearman, correlated(quality, 0.6, random), quality, resamples=500)
+        interval = of_one_scoring(correlated(quality, 0.6, random)[:, None], quality, resamples=500)
         held += interval.low <= rho <= interval.high
     assert held >= 88
+
+
+def test_what_is_told_of_one_of_several_scorings_does_not_hang_on_its_luck() -> None:
+    random = np.random.default_rng(3)
+    quality, truth = planted(random, num=60, noise=0.5)
+    lucky, *others = (correlated(quality, rho, random) for rho in (0.9, 0.0, 0.0, 0.0))
+    scores = np.stack([lucky, *others], axis=1)
+    (found,) = judge(truth, 100.0, [Estimate(name="one", scores=scores, cost_s=1.0, settings=BRIEF)]).fidelities
+    (alone,) = judge(truth, 100.0, [Estimate(name="one", scores=scores[:, :1], cost_s=1.0)]).fidelities
+    each = [float(spearman(one, truth.mean(1))) for one in scores.T]
+    assert found.correlation.value == pytest.approx(np.mean(each))
+    assert found.correlation.low < min(each) < each[0] < found.correlation.high
+    assert found.rest < 0.5 < alone.rest
+    assert found.regret == pytest.approx(np.mean([regret(one, truth) for one in scores.T]))
+    assert alone.trusted
+    assert not found.trusted
 
 
 def test_regret_counts_from_the_best_in_units_of_a_random_choice() -> None:
@@ -78,7 +94,7 @@ def test_estimators_of_known_correlation_are_ranked_rightly() -> None:
     for _ in range(40):
         quality, truth = planted(random)
         estimates = [
-            Estimate(name=f"r{rho}", scores=correlated(quality, rho, random), cost_s=cost, settings=BRIEF)
+            Estimate(name=f"r{rho}", scores=correlated(quality, rho, random)[:, None], cost_s=cost, settings=BRIEF)
             for rho, cost in ((0.1, 1.0), (0.5, 2.0), (0.95, 3.0))
         ]
         found = {f.name: f.correlation.value for f in judge(truth, 100.0, estimates).fidelities}
@@ -89,13 +105,13 @@ def test_estimators_of_known_correlation_are_ranked_rightly() -> None:
 def test_the_cheapest_of_equally_good_scores_is_chosen() -> None:
     random = np.random.default_rng(6)
     quality, truth = planted(random, num=60, noise=0.5)
-    good = correlated(quality, 0.95, random)
+    good = correlated(quality, 0.95, random)[:, None]
     estimates = [
         Estimate(name="dear", scores=good, cost_s=50.0, settings=BRIEF),
         Estimate(name="cheap", scores=good, cost_s=5.0, settings=BRIEF),
-        Estimate(name="noise", scores=random.standard_normal(60), cost_s=1.0, settings=BRIEF),
-        Estimate(name="beyond", scores=truth.mean(1), cost_s=100.0, settings=BRIEF),
-        Estimate(name="for comparison", scores=truth.mean(1), cost_s=2.0),
+        Estimate(name="noise", scores=random.standard_normal((60, 1)), cost_s=1.0, settings=BRIEF),
+        Estimate(name="beyond", scores=truth.mean(1, keepdims=True), cost_s=100.0, settings=BRIEF),
+        Estimate(name="for comparison", scores=truth.mean(1, keepdims=True), cost_s=2.0),
     ]
     found = judge(truth, 100.0, estimates)
     assert (found.choice, found.settings) == ("cheap", BRIEF)
@@ -106,7 +122,7 @@ def test_the_cheapest_of_equally_good_scores_is_chosen() -> None:
 def test_differing_architectures_and_no_score_that_ranks_them() -> None:
     random = np.random.default_rng(7)
     _, truth = planted(random)
-    found = judge(truth, 100.0, [Estimate(name="noise", scores=np.ones(40), cost_s=1.0, settings=BRIEF)])
+    found = judge(truth, 100.0, [Estimate(name="noise", scores=np.ones((40, 1)), cost_s=1.0, settings=BRIEF)])
     assert (found.choice, found.advice.split(":")[0]) == (None, "no cheap score can be trusted here")
 
 
@@ -130,6 +146,6 @@ def test_noise_with_a_network_that_broke_once_is_still_noise() -> None:
 def test_the_advice_on_noise_says_that_a_search_is_not_worth_it() -> None:
     random = np.random.default_rng(10)
     truth = random.standard_normal((24, 3))
-    found = judge(truth, 10.0, [Estimate(name="any", scores=truth.mean(1), cost_s=1.0, settings=BRIEF)])
+    found = judge(truth, 10.0, [Estimate(name="any", scores=truth.mean(1, keepdims=True), cost_s=1.0, settings=BRIEF)])
     assert found.choice is None
     assert found.advice.endswith("a search is not worth its cost")
