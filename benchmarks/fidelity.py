@@ -254,6 +254,11 @@ def figure_svg(found: Mapping[str, Calibration]) -> str:
         f'<text x="{MARGIN + 18 + 100 * i}" y="{height - 14}">{kind}</text>'
         for i, (kind, colour) in enumerate(COLOURS.items())
     )
+    x = MARGIN + 100 * len(COLOURS)
+    legend += (
+        f'<line x1="{x}" x2="{x + 26}" y1="{height - 18}" y2="{height - 18}" stroke="#222" stroke-dasharray="5 4"/>'
+        f'<text x="{x + 32}" y="{height - 14}">one full run</text>'
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
         f'font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(panels)}{legend}</svg>\n'
@@ -266,7 +271,6 @@ def panel_svg(part: str, found: Calibration) -> str:
     axes = (
         f'<rect width="{PANEL_W}" height="{PANEL_H}" fill="none" stroke="#999"/><text y="-8">{part}</text>',
         f'<line x2="{PANEL_W}" y1="{ceiling:.1f}" y2="{ceiling:.1f}" stroke="#222" stroke-dasharray="5 4"/>',
-        f'<text x="4" y="{ceiling - 4:.1f}" fill="#222">one full run</text>',
         *(
             f'<text x="{place_of(share):.1f}" y="{PANEL_H + 16}" text-anchor="middle">{share:.0%}</text>'
             for share in (0.01, 0.03, 0.1, 0.3, 1.0)
