@@ -4,14 +4,17 @@
 
 One process with the libraries' own defaults for threads: TPE, a median pruner fed by Lightning's validation, a timm
 ResNet whose ``attn_layer`` and its width are searched together with the learning rate. Everything that Lightning does
-and a search does not need is switched off. The digits and their division are those of ``data: {source: digits}``.
+and a search does not need is switched off. The digits and their division are those of ``data: {source: digits}``;
+``--images FILE.npz`` takes other images.
 """
 
 import argparse
 import logging
 from functools import partial
+from typing import Any
 
 import lightning as L
+import numpy as np
 import optuna
 import torch
 import torch.nn.functional as F
@@ -26,21 +29,31 @@ ATTENTION = {"none": (None, False), "se": ("se", True), "eca": ("eca", False), "
 """timm's name of each choice, and whether it takes a reduction."""
 
 
-def make_loaders(batch_size: int) -> tuple[DataLoader, DataLoader]:
+def digits() -> dict[str, np.ndarray]:
     """60 % of the digits to train, 20 % to validate."""
-    digits = load_digits()
-    images = torch.tensor(digits.images[:, None], dtype=torch.float32)
-    labels = torch.tensor(digits.target)
-    rest, _ = train_test_split(range(len(labels)), test_size=0.2, stratify=labels, random_state=0)
-    train, val = train_test_split(rest, test_size=0.25, stratify=labels[rest], random_state=0)
-    images = (images - images[train].mean()) / images[train].std()
-    return (
-        DataLoader(TensorDataset(images[train], labels[train]), batch_size=batch_size, shuffle=True),
-        DataLoader(TensorDataset(images[val], labels[val]), batch_size=256),
-    )
+    found = load_digits()
+    rest, _ = train_test_split(range(len(found.target)), test_size=0.2, stratify=found.target, random_state=0)
+    train, val = train_test_split(rest, test_size=0.25, stratify=found.target[rest], random_state=0)
+    return {
+        f"{name}_{part}": of[rows]
+        for part, rows in (("train", train), ("val", val))
+        for name, of in (("images", found.images[:, None]), ("labels", found.target))
+    }
 
 
-def make_network(attention: str, reduction: int | None) -> ResNet:
+def make_loaders(arrays: dict[str, np.ndarray], batch_size: int) -> tuple[DataLoader, DataLoader]:
+    """Loaders of images (N, C, H, W), standardised by those that are trained on, and labels (N,)."""
+    tensors = {name: torch.tensor(np.asarray(values)) for name, values in arrays.items()}
+    known = tensors["images_train"].float()
+    mean, std = (statistic((0, 2, 3), keepdim=True) for statistic in (known.mean, known.std))
+    parts = [
+        TensorDataset((tensors[f"images_{part}"].float() - mean) / std, tensors[f"labels_{part}"])
+        for part in ("train", "val")
+    ]
+    return DataLoader(parts[0], batch_size=batch_size, shuffle=True), DataLoader(parts[1], batch_size=256)
+
+
+def make_network(attention: str, reduction: int | None, in_chans: int) -> ResNet:
     """A micro ResNet for small images: one block a stage, widths 16, 32, 64 and 128, a 3×3 stem without pooling."""
     layer = partial(get_attn(attention), rd_ratio=1 / reduction) if reduction else ATTENTION[attention][0]
     network = ResNet(
@@ -48,11 +61,11 @@ def make_network(attention: str, reduction: int | None) -> ResNet:
         layers=(1, 1, 1, 1),
         channels=(16, 32, 64, 128),
         num_classes=10,
-        in_chans=1,
+        in_chans=in_chans,
         zero_init_last=False,
         block_args={"attn_layer": layer},
     )
-    network.conv1, network.bn1 = nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+    network.conv1, network.bn1 = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
     network.maxpool = nn.Identity()
     network.layer1 = nn.Sequential(BasicBlock(16, 16, attn_layer=layer))  # timm's stems have 64 channels
     return network
@@ -83,6 +96,25 @@ class Classifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+def train(params: dict[str, Any], loaders: tuple[DataLoader, DataLoader], *callbacks: L.Callback, **run: int) -> float:
+    """Validation accuracy of a network after ``epochs`` with a ``seed``."""
+    L.seed_everything(run["seed"], verbose=False)
+    trainer = L.Trainer(
+        max_epochs=run["epochs"],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+    )
+    in_chans = loaders[0].dataset[0][0].shape[0]
+    network = make_network(params["attention"], params.get("reduction"), in_chans)
+    trainer.fit(Classifier(network, params["learning_rate"]), *loaders)
+    return trainer.callback_metrics["val_accuracy"].item()
+
+
 class PruningCallback(L.Callback):
     """What optuna-integration's callback of this name does."""
 
@@ -102,27 +134,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--storage", default="sqlite:///peer.db")
+    parser.add_argument("--images", help="an .npz file with images_train, labels_train, images_val and labels_val")
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    loaders = make_loaders(64)
+    loaders = make_loaders(dict(np.load(args.images)) if args.images else digits(), 64)
 
     def objective(trial: optuna.Trial) -> float:
         attention = trial.suggest_categorical("attention", list(ATTENTION))
-        reduction = trial.suggest_categorical("reduction", [4, 8, 16]) if ATTENTION[attention][1] else None
-        learning_rate = trial.suggest_float("learning_rate", 0.01, 0.3, log=True)
-        L.seed_everything(args.seed, verbose=False)
-        trainer = L.Trainer(
-            max_epochs=args.epochs,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            callbacks=[PruningCallback(trial)],
-        )
-        trainer.fit(Classifier(make_network(attention, reduction), learning_rate), *loaders)
-        return trainer.callback_metrics["val_accuracy"].item()
+        if ATTENTION[attention][1]:
+            trial.suggest_categorical("reduction", [4, 8, 16])
+        trial.suggest_float("learning_rate", 0.01, 0.3, log=True)
+        return train(trial.params, loaders, PruningCallback(trial), seed=args.seed, epochs=args.epochs)
 
     study = optuna.create_study(
         study_name="peer",
