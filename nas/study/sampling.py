@@ -50,6 +50,22 @@ class TreeParzen(TPESampler):
         super().__init__(seed=seed, constant_liar=constant_liar)
         self._parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] | None = None
         self._estimators: dict[tuple[str, ...], tuple[_ParzenEstimator, _ParzenEstimator]] = {}
+        self._gains: dict[tuple[str, ...], dict[tuple[float, ...], float]] = {}
+        """The acquisition function of what has been sampled: few answers are possible, and they come again."""
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As Optuna's, which also stores each proposal: here the ledger stores the one that the trial will own."""
+        return self._sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """As Optuna's, which counts the trials anew for each choice."""
+        if self._parts is None:
+            return super().sample_independent(study, trial, param_name, param_distribution)
+        return self._sample(study, trial, {param_name: param_distribution})[param_name]
 
     def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         asked = tuple(search_space)
@@ -57,10 +73,17 @@ class TreeParzen(TPESampler):
             below, above = self._parts = self._parts or self._split(study, trial)
             evenly = np.ones if study._is_multi_objective() else None
             self._estimators[asked] = (self._count(below, search_space, evenly), self._count(above, search_space))
-        below_estimator, above_estimator = self._estimators[asked]
-        samples = below_estimator.sample(self._rng.rng, self._n_ei_candidates)
-        best = self._compare(samples, self._compute_acquisition_func(samples, below_estimator, above_estimator))
+        samples = self._estimators[asked][0].sample(self._rng.rng, self._n_ei_candidates)
+        best = self._compare(samples, self._acquisition(asked, samples))
         return {name: distribution.to_external_repr(best[name]) for name, distribution in search_space.items()}
+
+    def _acquisition(self, asked: tuple[str, ...], samples: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        gains = self._gains.setdefault(asked, {})
+        rows = list(zip(*(samples[name].tolist() for name in asked), strict=True))
+        if new := [row for row in dict.fromkeys(rows) if row not in gains]:
+            answers = {name: np.asarray(column) for name, column in zip(asked, zip(*new, strict=True), strict=True)}
+            gains.update(zip(new, self._compute_acquisition_func(answers, *self._estimators[asked]), strict=True))
+        return np.asarray([gains[row] for row in rows])
 
     def _split(self, study: Study, trial: FrozenTrial) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The parameters of the better and of the worse of the other trials; a constant liar calls running ones bad."""
@@ -75,15 +98,20 @@ class TreeParzen(TPESampler):
     def _count(
         self,
         trials: list[dict[str, Any]],
-        search_space: dict[str, BaseDistribution],
+        search_space: dict[str, Any],
         weights: Callable[[int], NDArray[np.float64]] | None = None,
     ) -> _ParzenEstimator:
-        """The density of choices among trials that were asked all of them; without weights later ones count more."""
-        asked = [params for params in trials if search_space.keys() <= params.keys()]
-        seen = {
-            name: np.asarray([distribution.to_internal_repr(params[name]) for params in asked])
-            for name, distribution in search_space.items()
-        }
+        """The density of choices among trials that were asked all of them; without weights later ones count more.
+
+        All choices are categorical, so that a look-up tells the place of each answer.
+        """
+        asked = trials
+        for name in search_space:
+            asked = [params for params in asked if name in params]
+        seen = {}
+        for name, distribution in search_space.items():
+            place = {option: index for index, option in enumerate(distribution.choices)}
+            seen[name] = np.asarray([place[params[name]] for params in asked])
         given = None if weights is None else weights(len(asked))
         return _ParzenEstimator(seen, search_space, self._parzen_estimator_parameters, given)
 
