@@ -117,8 +117,9 @@ class Objectives:
     def front(self, rows: Sequence[Sequence[float]]) -> list[int]:
         """Indices of the candidates that none dominates; with one objective of those that share the best value."""
         if not self.several:
-            best = max((self.merit(value) for (value,) in rows), default=None)
-            return [i for i, (value,) in enumerate(rows) if self.merit(value) == best]
+            merits = [self.merit(value) for (value,) in rows]
+            best = max(merits, default=None)
+            return [i for i, merit in enumerate(merits) if merit == best]
         from nas.study.front import dominance_ranks, losses_of
 
         return [i for i, rank in enumerate(dominance_ranks(losses_of(self, rows))) if rank == 0]
