@@ -1,6 +1,6 @@
 """A search beside its peer where there is something to find, by the clock.
 
-    python -m benchmarks.clocked            # 3 rounds, about 10 minutes on two idle cores; goes on where it stopped
+    python -m benchmarks.clocked            # 3 rounds, about 20 minutes on two idle cores; goes on where it stopped
     python -m benchmarks.clocked --report   # its part of docs/evidence.md from what is stored
 
 Everything is a command as a user types it, timed from the prompt on: the peer (benchmarks/peer.py), studies/cued.yaml
