@@ -17,8 +17,8 @@ from nas.study.storage import close_storage, exclusive, explained, only_reading,
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-MAX_CRASHES = 2
-"""A trial that was being trained when this many workers died is not handed out again."""
+MAX_CRASHES = 3
+"""A trial that was being trained when this many workers died, with no new epoch in between, is not handed out again."""
 
 
 def put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: bool = False) -> bool:

@@ -87,18 +87,23 @@ def test_create_repeat_resume_read_export(nas: Nas, tmp_path: Path) -> None:
     assert (code, se.digest, str(se.stages[0])) == (0, trials[1].digest, "p1 se/4 λ1")
 
 
+def to_interrupt(folder: Path, url: str) -> list[str]:
+    # long enough to be at work when the signal comes, on a busy machine too
+    file = write_study(folder, space="full", training={"epochs": 10, "batch_size": 64})
+    return [sys.executable, "-m", "nas", "search", str(file), "--storage", url]
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
     folder = tmp_path_factory.mktemp("undisturbed")
     url = f"sqlite:///{folder / 'nas.db'}"
-    file = write_study(folder, space="full")
-    subprocess.run([sys.executable, "-m", "nas", "search", file, "--storage", url], check=True, capture_output=True)
+    subprocess.run(to_interrupt(folder, url), check=True, capture_output=True)
     return outcome(open_study(url, "tiny"))
 
 
 def test_interrupted_and_resumed_is_the_same_study(undisturbed: list[tuple[object, ...]], tmp_path: Path) -> None:
-    url, file = f"sqlite:///{tmp_path / 'nas.db'}", write_study(tmp_path, space="full")
-    command = [sys.executable, "-m", "nas", "search", str(file), "--storage", url]
+    url = f"sqlite:///{tmp_path / 'nas.db'}"
+    command = to_interrupt(tmp_path, url)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(ended(url)) >= 2)
     process.send_signal(signal.SIGINT)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from tests.cli.conftest import write_study
 from tests.postgres import Server
 
 NAME = "tiny"
+T = TypeVar("T")
 
 
 def command(folder: Path, url: str) -> list[str]:
@@ -32,23 +34,31 @@ def outcome(study: Study) -> list[tuple[object, ...]]:
     return [(t.number, t.state, t.digest, t.score, tuple(e.val_loss for e in t.epochs)) for t in study.trials()]
 
 
-def worker_pids(url: str) -> list[int]:
-    """Living processes that hold a trial; one that was killed holds it until another takes it up."""
-    query = sa.select(tables.workers.c.pid).join(tables.leases, tables.leases.c.worker_id == tables.workers.c.worker_id)
+def holders(url: str) -> dict[int, int]:
+    """Processes that hold a trial, by its id; one that was killed holds it until another takes it up."""
+    lease = tables.leases.c
+    query = sa.select(lease.trial_id, tables.workers.c.pid).join(
+        tables.workers, lease.worker_id == tables.workers.c.worker_id
+    )
     with open_engine(url).connect() as connection:
-        return [pid for pid in connection.scalars(query) if Path(f"/proc/{pid}").exists()]
+        return {trial: pid for trial, pid in connection.execute(query) if Path(f"/proc/{pid}").exists()}
+
+
+def worker_pids(url: str) -> list[int]:
+    return list(holders(url).values())
 
 
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def wait_for(condition: Callable[[], object], limit_s: float = 120) -> None:
+def wait_for(condition: Callable[[], T | None], limit_s: float = 120) -> T:
+    """What the condition gives as soon as it holds."""
     end = time.monotonic() + limit_s
     while True:
         try:
-            if condition():
-                return
+            if answer := condition():
+                return answer
         except UserError:  # not stored yet
             pass
         assert time.monotonic() < end, "waited in vain"
@@ -70,11 +80,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, 
 
 def test_killed_workers(undisturbed: list[tuple[object, ...]], url: str, tmp_path: Path) -> None:
     launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    hit: set[int] = set()
     for ended in (1, 3):
         wait_for(lambda n=ended: sum(t.state == "complete" for t in open_study(url, NAME).trials()) >= n)
-        wait_for(lambda: worker_pids(url))
-        for pid in worker_pids(url)[:1]:
-            os.kill(pid, signal.SIGKILL)
+        trial, pid = wait_for(lambda: next((pair for pair in holders(url).items() if pair[0] not in hit), None))
+        os.kill(pid, signal.SIGKILL)
+        hit.add(trial)
     _, err = launcher.communicate(timeout=300)
     assert launcher.returncode == 0, err
     study = open_study(url, NAME)
