@@ -10,20 +10,33 @@ benchmarks/results/fidelity/PART.json.gz, which alone the page is written from, 
 
 import argparse
 import gzip
+import itertools
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from nas.architecture import Backbone
 from nas.backbones import MICRO
 from nas.bench.table import ATTENTION, DATA, TRAINING, Table, bench_space, load_table
 from nas.documents import write_atomically
-from nas.estimate.calibrate import CalibrationTask, Progress, calibrate, conclude, make_task
-from nas.estimate.config import CalibrationConfig
-from nas.estimate.ranking import Calibration, Fidelity
+from nas.estimate.calibrate import (
+    CalibrationTask,
+    Progress,
+    calibrate,
+    conclude,
+    estimates,
+    full_cost,
+    make_task,
+    truth_of,
+)
+from nas.estimate.config import CalibrationConfig, EstimateConfig
+from nas.estimate.predictor import Predictor
+from nas.estimate.ranking import Calibration, Fidelity, against_rest, judge, regret
 from nas.estimate.store import FileStore, Result
 from nas.report.calibration import calibration_rows
 from nas.space.space import SearchSpace
@@ -75,6 +88,10 @@ BENCH = "fusion-bench"
 """The part whose full trainings are those of `nas.bench`, so that only shared networks are trained."""
 PARTS = (*(f"{name}-{attention}" for name, problem in PROBLEMS.items() for attention in problem.attentions), BENCH)
 CONFIG = CalibrationConfig(architectures=40, seeds=3, fractions=(0.5,), scales=(0.67,), networks=4)
+SEEN = (12, 24)
+"""Architectures whose full trainings a predictor has seen."""
+DRAWS = 100
+"""Of so many architectures, at random."""
 SHARED = (0.5, 1, 2)
 """Lengths of shared networks, in full trainings."""
 
@@ -179,7 +196,42 @@ def stored(part: str) -> Calibration | None:
     """What a finished part shows; None where it is missing."""
     task = part_task(part)
     results = results_of(part, task)
-    return None if results is None else conclude(task, results)
+    if results is None:
+        return None
+    if part == BENCH:  # every architecture is trained there: a predictor has nothing left to predict
+        return judge(truth_of(task, results), full_cost(task, results), list(estimates(task, results)))
+    return conclude(task, results)
+
+
+def predictor_rows(part: str) -> list[tuple[str, str, str, str]]:
+    """What predictors of a few architectures' full trainings are worth on all others.
+
+    Architectures and seeds, share of `candidates` full trainings, correlation (mean, middle 80 %), regret.
+    """
+    task = part_task(part)
+    truth = truth_of(task, results_of(part, task) or {})
+    random, candidates = np.random.default_rng(0), EstimateConfig().candidates
+    rows = []
+    for num, seeds in itertools.product(SEEN, (1, truth.shape[1])):
+        found = []
+        for _ in range(DRAWS):
+            seen, others = np.split(random.permutation(len(truth)), [num])
+            columns = random.permutation(truth.shape[1])[:seeds]
+            model = Predictor.fit([task.architectures[i] for i in seen], truth[np.ix_(seen, columns)])
+            scores = np.array([model.predict(task.architectures[i]) for i in others])
+            correlation = against_rest(np.repeat(scores[:, None], truth.shape[1], axis=1), truth[others])
+            found.append((float(correlation), regret(scores, truth[others])))
+        rho, lost = np.array(found).T
+        low, high = np.percentile(rho, (10, 90))
+        rows.append(
+            (
+                f"{num} × {seeds}",
+                f"{num * seeds / candidates:.0%}".replace("%", " %"),
+                f"{rho.mean():.2f} ({low:.2f} to {high:.2f})",
+                f"{lost.mean():.2f}",
+            )
+        )
+    return rows
 
 
 def write_page() -> None:
@@ -211,11 +263,17 @@ def section(part: str, found: Calibration) -> str:
         ("---", "---", "---:", "---:", "---:", "---:"),
         *calibration_rows(found),
     ]
-    return (
-        head
-        + "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        + f"\n\n{found.advice[:1].upper()}{found.advice[1:]}.\n"
-    )
+    predictors = [
+        ("predictor: architectures × seeds seen", f"of {EstimateConfig().candidates} candidates", "without one seed, the others", "regret"),
+        ("---", "---:", "---:", "---:"),
+        *predictor_rows(part),
+    ]
+    return f"{head}{table(rows)}\n{found.advice[:1].upper()}{found.advice[1:]}.\n\n{table(predictors)}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as Markdown."""
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def title(part: str) -> str:
@@ -227,6 +285,7 @@ def title(part: str) -> str:
 
 
 COLOURS = {
+    "predictor": "#d6277a",
     "shared": "#0b6e4f",
     "brief": "#b5442e",
     "fraction": "#7a5195",
@@ -234,7 +293,7 @@ COLOURS = {
     "inherit": "#2f6db5",
     "full": "#5f6b7a",
 }
-PANEL_W, PANEL_H, MARGIN = 320, 220, 46
+PANEL_W, PANEL_H, MARGIN, LEGEND = 320, 220, 46, 84
 COSTS = (0.005, 1.0)
 CORRELATIONS = (-0.5, 1.0)
 
@@ -250,11 +309,11 @@ def figure_svg(found: Mapping[str, Calibration]) -> str:
         for i, (part, calibration) in enumerate(found.items())
     ]
     legend = "".join(
-        f'<circle cx="{MARGIN + 8 + 100 * i}" cy="{height - 18}" r="5" fill="{colour}"/>'
-        f'<text x="{MARGIN + 18 + 100 * i}" y="{height - 14}">{kind}</text>'
+        f'<circle cx="{MARGIN + 8 + LEGEND * i}" cy="{height - 18}" r="5" fill="{colour}"/>'
+        f'<text x="{MARGIN + 18 + LEGEND * i}" y="{height - 14}">{kind}</text>'
         for i, (kind, colour) in enumerate(COLOURS.items())
     )
-    x = MARGIN + 100 * len(COLOURS)
+    x = MARGIN + LEGEND * len(COLOURS)
     legend += (
         f'<line x1="{x}" x2="{x + 26}" y1="{height - 18}" y2="{height - 18}" stroke="#222" stroke-dasharray="5 4"/>'
         f'<text x="{x + 32}" y="{height - 14}">one full run</text>'

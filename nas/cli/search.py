@@ -44,6 +44,7 @@ def search(
     """Create the study of a study file, or go on with it: the same command again resumes."""
     from nas.cli.calibrate import measure
     from nas.cli.progress import say, work
+    from nas.estimate.config import CalibrationConfig
     from nas.study import processes
     from nas.study.config import StudyConfig
     from nas.study.launch import check_same, create_study, describe, set_target, set_tracking, stored_study
@@ -64,8 +65,10 @@ def search(
     if study is None:
         processes.warm_up()
         calibration = None
-        if config.estimate.by == "auto":
-            calibration = measure(config, config.calibrate, storage, worker_count(workers, config.workers))
+        if config.estimate.calibrated:
+            asked = config.calibrate or CalibrationConfig()
+            asked = asked.truth_alone if config.estimate.by == "predictor" else asked
+            calibration = measure(config, asked, storage, worker_count(workers, config.workers))
             if calibration is None:
                 return INTERRUPTED
             say(calibration.advice)

@@ -32,7 +32,8 @@ from nas.architecture import Architecture, NormName
 from nas.errors import NasError, UserError
 from nas.estimate.brief import brief_config
 from nas.estimate.config import MIN_ARCHITECTURES, MIN_SEEDS, CalibrationConfig
-from nas.estimate.ranking import Calibration, Estimate, Values, judge
+from nas.estimate.predictor import Predictor, Values, held_out
+from nas.estimate.ranking import Calibration, Estimate, judge
 from nas.estimate.shared import SharedScorer, train_shared
 from nas.estimate.store import CalibrationStore, Result
 from nas.measurement import Interrupted, Measurement
@@ -425,9 +426,20 @@ def _done_runs(task: CalibrationTask, runs: Sequence[Run], workers: int) -> Iter
 
 
 def conclude(task: CalibrationTask, results: Mapping[str, Result]) -> Calibration:
-    """Judge every estimator and budget that ``results`` hold for all architectures."""
+    """Judge every estimator and budget that ``results`` hold for all architectures, and the predictor of the rest."""
     truth = truth_of(task, results)
-    return judge(truth, full_cost(task, results), list(estimates(task, results)))
+    found = judge(truth, full_cost(task, results), [*estimates(task, results), predicted(task, truth)])
+    return replace(found, predictor=Predictor.fit(task.architectures, truth))
+
+
+def predicted(task: CalibrationTask, truth: Values) -> Estimate:
+    """What a predictor says that has seen ``truth`` (A, S) of other architectures: nothing more is trained for it."""
+    return Estimate(
+        name=f"predictor, {truth.size} trainings",
+        scores=held_out(task.architectures, truth)[:, None],
+        cost_s=0.0,
+        settings={"by": "predictor"},
+    )
 
 
 def truth_of(task: CalibrationTask, results: Mapping[str, Result]) -> Values:

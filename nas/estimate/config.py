@@ -17,9 +17,10 @@ Measure = Literal["loss", "accuracy"]
 class EstimateConfig(Document):
     """Which candidates are worth a full training."""
 
-    by: Literal["full", "auto", "brief", "shared"] = "full"
-    """`full` trains every candidate; `brief` (few epochs) and `shared` (shared weights) score `candidates` of them
-    cheaply, of which the best are trained in full; `auto` does what the study's calibration found."""
+    by: Literal["full", "auto", "brief", "shared", "predictor"] = "full"
+    """`full` trains every candidate; `brief` (few epochs), `shared` (shared weights) and `predictor` (fitted to the
+    full trainings of the study's calibration) score `candidates` of them cheaply, of which the best are trained in
+    full; `auto` does what the calibration found."""
     candidates: Count = 500
     """Candidates that a cheap score ranks."""
     epochs: Count | None = None
@@ -39,7 +40,12 @@ class EstimateConfig(Document):
     @property
     def cheap(self) -> bool:
         """Whether candidates are scored before some are trained."""
-        return self.by in ("brief", "shared")
+        return self.by in ("brief", "shared", "predictor")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a calibration comes first."""
+        return self.by in ("auto", "predictor")
 
 
 class CalibrationConfig(Document):
@@ -63,6 +69,12 @@ class CalibrationConfig(Document):
     """Shared networks of each length."""
     norm_images: Count = 256
     """Training images from which the batch-norm statistics of each architecture are taken."""
+
+    @property
+    def truth_alone(self) -> "CalibrationConfig":
+        """The full trainings without anything to hold against them."""
+        cheap = ("brief_epochs", "fractions", "scales", "inherit_epochs", "shared_epochs")
+        return self.model_copy(update=dict.fromkeys(cheap, ()))
 
     def with_lengths(self, full_epochs: int) -> "CalibrationConfig":
         """The same with every length filled in for full trainings of so many epochs."""

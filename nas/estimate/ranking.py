@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-Values = NDArray[np.float64]
+from nas.estimate.predictor import Predictor, Values
 
 RESAMPLES = 2000
 SIGNIFICANCE = 0.01
@@ -209,6 +208,8 @@ class Calibration:
     """Name of the estimator to use; None where architectures do not differ or nothing cheap can be trusted."""
     advice: str
     """One sentence."""
+    predictor: Predictor | None = None
+    """Fitted to the full trainings."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -287,8 +288,9 @@ def _advice(found: Spread, ceiling: Correlation, choice: Fidelity | None) -> str
             "no cheap score can be trusted here: train candidates in full, or calibrate with more architectures "
             f"and seeds (one full run correlates {ceiling} with the mean of the others)"
         )
+    cost = f"at {100 * choice.cost_share:.0f} % of the cost" if choice.cost_s else "and needs no training more"
     as_good = "as well as" if choice.rest >= ceiling.value - AS_GOOD else "worse than"
     return (
         f"use {choice.name}: it ranks {as_good} a full run does ({choice.rest:.2f} against {ceiling.value:.2f}, "
-        f"{choice.correlation} with the mean of all seeds) at {100 * choice.cost_share:.0f} % of the cost"
+        f"{choice.correlation} with the mean of all seeds) {cost}"
     )

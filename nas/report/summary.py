@@ -31,14 +31,22 @@ class CandidateSummary:
     ended: int
     target: int
     epochs: int
-    """Of a brief training, or of each shared network."""
-    networks: int | None
+    """Of a brief training, of each shared network, or of the full trainings that a predictor was fitted to."""
+    networks: int | None = None
     """Shared networks; None where there are none."""
+    trainings: int | None = None
+    """What a predictor was fitted to; None where there is none."""
 
     def __str__(self) -> str:
-        shared = "a shared network" if self.networks == 1 else f"the mean of {self.networks} shared networks"
-        how = shared if self.networks else "brief training"
-        return f"{self.ended} of {self.target} candidates scored by {how} ({self.epochs} epochs)"
+        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        return f"{self.ended} of {self.target} candidates scored by {self._how()} ({epochs})"
+
+    def _how(self) -> str:
+        if self.trainings:
+            return f"a predictor of {self.trainings} full trainings"
+        if self.networks:
+            return "a shared network" if self.networks == 1 else f"the mean of {self.networks} shared networks"
+        return "brief training"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +166,12 @@ def candidate_summary(study: Study) -> CandidateSummary | None:
         target=candidates.target,
         epochs=estimate["epochs"],
         networks=estimate["networks"] if estimate["by"] == "shared" else None,
+        trainings=_num_fitted(study) if estimate["by"] == "predictor" else None,
     )
+
+
+def _num_fitted(study: Study) -> int:
+    return int(study.provenance["calibration"]["predictor"]["num_trainings"])
 
 
 def _trials_per_s(trials: tuple[TrialRecord, ...], workers: tuple[WorkerRecord, ...]) -> float | None:

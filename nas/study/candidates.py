@@ -1,15 +1,17 @@
 """The first part of a study with a cheap estimator: scoring candidates, so that only the best are trained."""
 
 import time
+from abc import ABC, abstractmethod
 
 from optuna.trial import Trial
 
 from nas.architecture import Architecture
+from nas.estimate.predictor import Predictor
 from nas.estimate.shared import SharedEnsemble, train_ensemble
 from nas.measurement import Interrupted
 from nas.space.space import SearchSpace
 from nas.study.checkpoints import checkpoint_root
-from nas.study.objective import Training
+from nas.study.objective import Measure, Training
 from nas.study.objectives import cost_quantities
 from nas.study.records import Study
 from nas.study.worker import StopFlag, Worker
@@ -22,14 +24,18 @@ def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker
         study: of the candidates (`Study.candidates`).
         training: measures what ``study`` asks for.
     """
-    if training.config.estimate.by != "shared":
-        worker = Worker(study, training, stop=stop, worker_id=worker_id)
-    else:
-        try:
-            ensemble = _ensemble(study, training, stop)
-        except Interrupted:
-            return
-        worker = ScoringWorker(study, training, ensemble, stop=stop, worker_id=worker_id)
+    worker: Worker
+    match training.config.estimate.by:
+        case "shared":
+            try:
+                ensemble = _ensemble(study, training, stop)
+            except Interrupted:
+                return
+            worker = SharedWorker(study, training, ensemble, stop=stop, worker_id=worker_id)
+        case "predictor":
+            worker = PredictingWorker(study, training, stop=stop, worker_id=worker_id)
+        case _:
+            worker = Worker(study, training, stop=stop, worker_id=worker_id)
     worker.run(stay=True)
 
 
@@ -45,20 +51,44 @@ def _ensemble(study: Study, training: Training, stop: StopFlag) -> SharedEnsembl
     )
 
 
-class ScoringWorker(Worker):
-    """Scores candidates on shared weights instead of training them."""
+class ScoringWorker(Worker, ABC):
+    """Scores candidates instead of training them."""
 
-    def __init__(
-        self, study: Study, training: Training, ensemble: SharedEnsemble, *, stop: StopFlag, worker_id: str
-    ) -> None:
-        super().__init__(study, training, stop=stop, worker_id=worker_id)
-        self.ensemble = ensemble
+    @abstractmethod
+    def score(self, trial_id: int, architecture: Architecture) -> float:
+        """What to rank by; higher is better."""
 
     def _measure(self, trial: Trial, architecture: Architecture) -> None:
-        started = time.perf_counter()
-        score = self.ensemble.score(architecture)
-        self.ledger.record_score(trial._trial_id, score, time.perf_counter() - started)
+        values = {"val_accuracy": self.score(trial._trial_id, architecture)}
         known = self.ledger.cost(trial._trial_id)
-        values = {"val_accuracy": score.value(self.config.estimate.measure)}
         values |= cost_quantities(known[0]) if known else {}
         self.study.tell(trial, self.goals.values(values))
+
+
+class SharedWorker(ScoringWorker):
+    """Scores on shared weights."""
+
+    def __init__(
+        self, study: Study, measure: Measure, ensemble: SharedEnsemble, *, stop: StopFlag, worker_id: str
+    ) -> None:
+        super().__init__(study, measure, stop=stop, worker_id=worker_id)
+        self.ensemble = ensemble
+
+    def score(self, trial_id: int, architecture: Architecture) -> float:
+        """By the mean over the networks, which is stored beside it."""
+        started = time.perf_counter()
+        score = self.ensemble.score(architecture)
+        self.ledger.record_score(trial_id, score, time.perf_counter() - started)
+        return score.value(self.config.estimate.measure)
+
+
+class PredictingWorker(ScoringWorker):
+    """Scores by the predictor that is stored with the study, so that all workers have the same."""
+
+    def __init__(self, study: Study, measure: Measure, *, stop: StopFlag, worker_id: str) -> None:
+        super().__init__(study, measure, stop=stop, worker_id=worker_id)
+        self.predictor = Predictor(**study.provenance["calibration"]["predictor"])
+
+    def score(self, trial_id: int, architecture: Architecture) -> float:
+        """By the accuracy that is to be expected."""
+        return self.predictor.predict(architecture)

@@ -196,7 +196,7 @@ class StudyConfig(Document):
     def of_candidates(self, estimate: EstimateConfig) -> Self:
         """The study that scores this one's candidates by a cheap estimator."""
         full = self.training.epochs
-        epochs = estimate.epochs or (full if estimate.by == "shared" else max(1, round(BRIEF_SHARE * full)))
+        epochs = estimate.epochs or (max(1, round(BRIEF_SHARE * full)) if estimate.by == "brief" else full)
         return self.model_copy(
             update={
                 "name": self.name + CANDIDATES,

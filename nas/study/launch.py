@@ -122,12 +122,17 @@ def create_study(
     Args:
         describe: opens the data.
         calibration: decides what `estimate: auto` means; without one it means a full training of every candidate.
+
+    Raises:
+        UserError: `estimate: predictor` without a calibration to fit it to.
     """
     import alembic.context  # noqa: F401 - Optuna would import it late; now it need not be waited for
     import optuna
 
     from nas.study import ledger  # noqa: F401 - as well
 
+    if config.estimate.by == "predictor" and calibration is None:
+        raise UserError("estimate: predictor needs the study's calibration; nas search begins with it")
     space = SearchSpace.load(config.space)
     summary = describe(config)
     space = space.on(backbone=config.backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)

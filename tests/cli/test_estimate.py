@@ -27,7 +27,7 @@ def test_finalists_of_a_shared_network_are_trained_and_exported(nas: Nas, tmp_pa
     file, url = write_study(tmp_path, estimate=estimate, trials=5), f"sqlite:///{tmp_path / 'nas.db'}"
     code, out, err = nas("search", file, "--storage", url)
     assert (code, "5 of 5 trials" in out) == (0, True), err
-    assert "12 of 12 candidates scored by the mean of 2 shared networks (1 epochs); the best of them are trained" in out
+    assert "12 of 12 candidates scored by the mean of 2 shared networks (1 epoch); the best of them are trained" in out
     ranking = [a.digest for a in candidates_of(url).ranking()]
     trained = open_study(url, "tiny").trials()
     landmarks = {t.digest for t in trained[:3]}
@@ -41,10 +41,29 @@ def test_finalists_of_a_shared_network_are_trained_and_exported(nas: Nas, tmp_pa
     )
 
     status = json.loads(nas("status", "tiny", "--storage", url, "--json")[1])
-    assert status["candidates"] == {"by": "shared", "ended": 12, "target": 12, "epochs": 1, "networks": 2}
+    assert status["candidates"] == {"by": "shared", "ended": 12, "target": 12, "epochs": 1} | {
+        "networks": 2,
+        "trainings": None,
+    }
     code, out, err = nas("resume", "tiny", "--trials", 1, "--storage", url)
     assert (code, "6 of 6 trials" in out) == (0, True), err
     assert open_study(url, "tiny").trials()[5].digest == [d for d in ranking if d not in landmarks][2]
+
+
+def test_finalists_of_a_predictor_are_trained_after_the_full_trainings_that_it_needs(nas: Nas, tmp_path: Path) -> None:
+    estimate = {"by": "predictor", "candidates": 12}
+    file = write_study(tmp_path, estimate=estimate, calibrate=SMALLEST, trials=5)
+    url = f"sqlite:///{tmp_path / 'nas.db'}"
+    code, out, err = nas("search", file, "--storage", url)
+    assert (code, "5 of 5 trials" in out) == (0, True), err
+    assert "calibrating 'tiny': 8 architectures × 2 seeds, 16 runs" in err, "nothing is held against them"
+    assert "12 of 12 candidates scored by a predictor of 16 full trainings (1 epoch)" in out
+    ranking = [a.digest for a in candidates_of(url).ranking()]
+    trained = open_study(url, "tiny").trials()
+    assert [t.digest for t in trained[3:]] == [d for d in ranking if d not in {t.digest for t in trained[:3]}][:2]
+    assert nas("report", "tiny", "--storage", url)[0] == 0
+    page = (tmp_path / "tiny" / "report.html").read_text()
+    assert "a predictor of 16 full trainings" in page
 
 
 def test_a_time_limit_ends_shared_networks_too(nas: Nas, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.estimate.calibrate import CalibrationTask, Progress, Run, calibrate, conclude, make_task, spread_sample
 from nas.estimate.config import CalibrationConfig
+from nas.estimate.predictor import choices
 from nas.estimate.store import FileStore, Result
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
@@ -60,6 +61,9 @@ def test_a_calibration_goes_on_where_it_stopped(task: CalibrationTask, tmp_path:
     assert json.loads(json.dumps(found.to_dict()))["advice"] == found.advice
     names = {fidelity.name for fidelity in found.fidelities}
     assert {"brief, 1 epoch", "fraction 0.5, 1 epoch", "shared, 1 epoch, 2 networks, by loss"} <= names
+    assert "predictor, 16 trainings" in names
+    assert found.predictor is not None
+    assert found.predictor.num_trainings == 16
 
 
 def test_worker_processes_give_what_one_process_gives(task: CalibrationTask, tmp_path: Path) -> None:
@@ -102,6 +106,21 @@ def test_a_score_that_ranks_is_found_and_advised(space: SearchSpace) -> None:
     assert found.choice is not None
     assert "by loss" in found.choice
     assert found.advice.startswith(f"use {found.choice}")
+
+
+def test_additive_effects_make_the_predictor_the_choice(space: SearchSpace) -> None:
+    task = planted_task(space)
+    results = dict(simulated(task, noise=0.5, cheap=0.5))
+    random = np.random.default_rng(1)
+    held = {digest: choices(architecture) for digest, architecture in task.by_digest.items()}
+    effects = {choice: random.normal(0, 0.02) for choice in sorted(set().union(*held.values()))}
+    for run in task.truth:
+        accuracy = 0.7 + sum(effects[choice] for choice in held[run.digest]) + random.normal(0, 0.005)
+        results[run.key] = {"outcome": "complete", "accuracy": [accuracy], "loss": [1.0], "cost_s": 1.0}
+    found = conclude(task, results)
+    assert found.choice == f"predictor, {len(task.truth)} trainings"
+    assert found.settings == {"by": "predictor"}
+    assert found.advice.endswith("and needs no training more")
 
 
 def test_noise_is_called_noise(space: SearchSpace) -> None:

@@ -1,7 +1,7 @@
 """Cheap scores beside the study that trains the best of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.estimate.config import EstimateConfig
+from nas.estimate.predictor import Predictor
 from nas.estimate.ranking import Calibration, Correlation, Fidelity, Spread
 from nas.estimate.shared import SharedScore
 from nas.measurement import EpochRecord, Measurement, Outcome
@@ -18,7 +19,7 @@ from nas.report.summary import summarise, summary_text
 from nas.space.landmarks import LANDMARKS
 from nas.study import tables
 from nas.study.calibrations import CalibrationTable
-from nas.study.candidates import ScoringWorker
+from nas.study.candidates import PredictingWorker, SharedWorker
 from nas.study.config import StudyConfig
 from nas.study.front import dominance_ranks
 from nas.study.launch import create_study, stored_study
@@ -80,7 +81,7 @@ def candidates_of(study: Study) -> Study:
 
 def scored(study: Study, ensemble: Ensemble | None = None) -> int:
     candidates = candidates_of(study)
-    return ScoringWorker(candidates, Trained(), ensemble or Ensemble(), stop=StopFlag(), worker_id="w").run()
+    return SharedWorker(candidates, Trained(), ensemble or Ensemble(), stop=StopFlag(), worker_id="w").run()
 
 
 def test_the_best_candidates_are_trained_after_the_landmarks(stored: Study) -> None:
@@ -170,6 +171,33 @@ def test_auto_trains_everything_where_nothing_cheap_was_chosen(config: StudyConf
     assert study.candidates() is None
 
 
+def by_predictor(config: StudyConfig) -> StudyConfig:
+    return config.model_copy(update={"estimate": EstimateConfig(by="predictor", candidates=CANDIDATES)})
+
+
+def test_candidates_are_ranked_by_the_predictor_that_is_stored_with_the_study(config: StudyConfig, url: str) -> None:
+    effects = {f"stage {stage} pattern {pattern}": 0.01 * stage for stage in (1, 2, 3, 4) for pattern in ("p1", "p3")}
+    model = Predictor(base=0.8, effects=effects, num_trainings=72)
+    found = replace(calibration(None), predictor=model)
+    study = create_study(by_predictor(config), "", url, lambda _: SUMMARY, found)
+    candidates = candidates_of(study)
+    measure = Trained()
+    assert PredictingWorker(candidates, measure, stop=StopFlag(), worker_id="w").run() == CANDIDATES
+    assert measure.asked == [], "candidates are not trained"
+    ranking = [model.predict(architecture) for architecture in candidates.ranking()]
+    assert ranking == sorted(ranking, reverse=True)
+    assert ranking[0] > ranking[-1]
+    Worker(study, measure, stop=StopFlag(), worker_id="w").run()
+    assert candidates.ranking()[0].digest in measure.asked
+    assert "scored by a predictor of 72 full trainings (5 epochs)" in summary_text(summarise(study))
+
+
+def test_a_predictor_without_a_calibration_is_refused(config: StudyConfig, url: str) -> None:
+    with pytest.raises(UserError, match=r"^estimate: predictor needs the study's calibration; nas search begins with"):
+        create_study(by_predictor(config), "", url, lambda _: SUMMARY)
+    assert stored_study(url, "s") is None
+
+
 def test_a_calibration_keeps_its_first_results(url: str) -> None:
     table = CalibrationTable(url)
     table.add("task", "a", {"accuracy": [0.5, 0.75]})
@@ -226,7 +254,7 @@ def test_several_objectives_rank_the_candidates_too(url: str) -> None:
     }
     study = create_study(StudyConfig.parse(content, "test"), "", url, lambda _: SUMMARY)
     candidates, measure = candidates_of(study), Planted()
-    ScoringWorker(candidates, measure, Ensemble(), stop=StopFlag(), worker_id="w").run()
+    SharedWorker(candidates, measure, Ensemble(), stop=StopFlag(), worker_id="w").run()
     ranking = candidates.ranking()
     losses = np.array([(-quality(a), measure.cost(a).fused.num_params) for a in ranking])
     assert len(ranking) == 12
