@@ -264,7 +264,12 @@ def section(part: str, found: Calibration) -> str:
         *calibration_rows(found),
     ]
     predictors = [
-        ("predictor: architectures × seeds seen", f"of {EstimateConfig().candidates} candidates", "without one seed, the others", "regret"),
+        (
+            "predictor: architectures × seeds seen",
+            f"of {EstimateConfig().candidates} candidates",
+            "without one seed, the others",
+            "regret",
+        ),
         ("---", "---:", "---:", "---:"),
         *predictor_rows(part),
     ]

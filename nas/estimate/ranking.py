@@ -288,7 +288,7 @@ def _advice(found: Spread, ceiling: Correlation, choice: Fidelity | None) -> str
             "no cheap score can be trusted here: train candidates in full, or calibrate with more architectures "
             f"and seeds (one full run correlates {ceiling} with the mean of the others)"
         )
-    cost = f"at {100 * choice.cost_share:.0f} % of the cost" if choice.cost_s else "and needs no training more"
+    cost = f"at {100 * choice.cost_share:.0f} % of the cost" if choice.cost_s else "and needs no further training"
     as_good = "as well as" if choice.rest >= ceiling.value - AS_GOOD else "worse than"
     return (
         f"use {choice.name}: it ranks {as_good} a full run does ({choice.rest:.2f} against {ceiling.value:.2f}, "

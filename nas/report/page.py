@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -70,6 +70,8 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 """The page from top to bottom: each is a template in ``templates/sections`` and a link in the head."""
+NUM_PREDICTED = 6
+"""Effects of a predictor that are named."""
 HAVE_COLUMNS = ("val_accuracy", "params", "macs")
 """Objectives that the table of trials shows in any case."""
 
@@ -150,6 +152,14 @@ def _estimator(study: Study) -> Iterator[tuple[str, str]]:
         yield "Calibration", calibration["advice"]
     if candidates := candidate_summary(study):
         yield "Candidates", f"{candidates}; the best of them are trained"
+        if candidates.by == "predictor":
+            yield "Largest effects", _predicted(study.predictor["effects"])
+
+
+def _predicted(effects: Mapping[str, float]) -> str:
+    """What a predictor holds of the choices that matter most to it."""
+    largest = sorted(effects, key=lambda choice: -abs(effects[choice]))[:NUM_PREDICTED]
+    return "; ".join(f"{choice} {100 * effects[choice]:+.1f} points" for choice in largest)
 
 
 def _classes(counts: Sequence[int]) -> str:

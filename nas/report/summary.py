@@ -166,12 +166,8 @@ def candidate_summary(study: Study) -> CandidateSummary | None:
         target=candidates.target,
         epochs=estimate["epochs"],
         networks=estimate["networks"] if estimate["by"] == "shared" else None,
-        trainings=_num_fitted(study) if estimate["by"] == "predictor" else None,
+        trainings=study.predictor["num_trainings"] if estimate["by"] == "predictor" else None,
     )
-
-
-def _num_fitted(study: Study) -> int:
-    return int(study.provenance["calibration"]["predictor"]["num_trainings"])
 
 
 def _trials_per_s(trials: tuple[TrialRecord, ...], workers: tuple[WorkerRecord, ...]) -> float | None:

@@ -87,7 +87,7 @@ class PredictingWorker(ScoringWorker):
 
     def __init__(self, study: Study, measure: Measure, *, stop: StopFlag, worker_id: str) -> None:
         super().__init__(study, measure, stop=stop, worker_id=worker_id)
-        self.predictor = Predictor(**study.provenance["calibration"]["predictor"])
+        self.predictor = Predictor(**study.predictor)
 
     def score(self, trial_id: int, architecture: Architecture) -> float:
         """By the accuracy that is to be expected."""

@@ -147,6 +147,11 @@ class Study:
         """The study file as it was understood."""
         return StudyConfig.parse(self.config, f"study {self.name}")
 
+    @property
+    def predictor(self) -> Mapping[str, Any]:
+        """What `estimate: predictor` ranks candidates by: the fields of `nas.estimate.predictor.Predictor`."""
+        return dict(self.provenance["calibration"]["predictor"])
+
     @cached_property
     def num_val(self) -> int:
         """Images on which a score was measured."""

@@ -64,6 +64,7 @@ def test_finalists_of_a_predictor_are_trained_after_the_full_trainings_that_it_n
     assert nas("report", "tiny", "--storage", url)[0] == 0
     page = (tmp_path / "tiny" / "report.html").read_text()
     assert "a predictor of 16 full trainings" in page
+    assert page.count(" points; stage") == 5, "six effects are named"
 
 
 def test_a_time_limit_ends_shared_networks_too(nas: Nas, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_additive_effects_make_the_predictor_the_choice(space: SearchSpace) -> N
     found = conclude(task, results)
     assert found.choice == f"predictor, {len(task.truth)} trainings"
     assert found.settings == {"by": "predictor"}
-    assert found.advice.endswith("and needs no training more")
+    assert found.advice.endswith("and needs no further training")
 
 
 def test_noise_is_called_noise(space: SearchSpace) -> None:
