@@ -153,7 +153,7 @@ def _estimator(study: Study) -> Iterator[tuple[str, str]]:
     if candidates := candidate_summary(study):
         yield "Candidates", f"{candidates}; the best of them are trained"
         if candidates.by == "predictor":
-            yield "Largest effects", _predicted(study.predictor["effects"])
+            yield "Predicted effects", _predicted(study.predictor["effects"])
 
 
 def _predicted(effects: Mapping[str, float]) -> str:
