@@ -12,11 +12,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.fidelity import BENCH, bench_task, results_of
+from benchmarks.fidelity import BENCH, bench_task, results_of, stored
 from benchmarks.markdown import markdown
 from nas.bench.race import Yardstick
 from nas.bench.table import Table, Values, bench_space
-from nas.estimate.calibrate import conclude
 from nas.study.config import PrunerConfig
 from nas.study.replay import replay
 
@@ -127,10 +126,10 @@ def by_shared(table: Table, networks: Sequence[Scored], count: int, number: int,
 def scored(table: Table) -> list[Scored]:
     """The shared networks of the length that a calibration on this table chooses; empty where there are none."""
     task = bench_task(table)
-    results = results_of(BENCH, task)
-    settings = conclude(task, results).settings if results else {"by": "full"}
-    if results is None or settings["by"] != "shared":
+    results, found = results_of(BENCH, task), stored(BENCH)
+    if results is None or found is None or found.settings["by"] != "shared":
         return []
+    settings = found.settings
     sign, place = (1, 0) if settings["measure"] == "accuracy" else (-1, 1)
     networks = [results[run.key] for run in task.runs if run.kind == "shared" and run.epochs == settings["epochs"]]
     return [

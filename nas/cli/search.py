@@ -44,7 +44,6 @@ def search(
     """Create the study of a study file, or go on with it: the same command again resumes."""
     from nas.cli.calibrate import measure
     from nas.cli.progress import say, work
-    from nas.estimate.config import CalibrationConfig
     from nas.study import processes
     from nas.study.config import StudyConfig
     from nas.study.launch import check_same, create_study, describe, set_target, set_tracking, stored_study
@@ -65,13 +64,13 @@ def search(
     if study is None:
         processes.warm_up()
         calibration = None
-        if config.estimate.calibrated:
-            asked = config.calibrate or CalibrationConfig()
-            asked = asked.truth_alone if config.estimate.by == "predictor" else asked
+        if asked := config.first_calibration:
             calibration = measure(config, asked, storage, worker_count(workers, config.workers))
             if calibration is None:
                 return INTERRUPTED
             say(calibration.advice)
+            if config.estimate.by == "predictor" and calibration.settings["by"] != "predictor":
+                say("the predictor ranks the candidates all the same, because the study file asks for it")
         say(f"creating study {config.name!r}: reading {config.data.source}")
         study = create_study(config, text, storage, partial(processes.ask, describe), calibration)
     else:
@@ -90,6 +89,7 @@ def _print_plan(config: "StudyConfig", num_workers: int) -> int:
 
     say(f"reading {config.data.source} and measuring one candidate")
     plan = plan_study(config, num_workers)
+    runs, before_s = plan.calibration
     rows = [
         ("study", config.name),
         ("space", f"{plan.space.name}: {plan.space.size:,} architectures"),
@@ -110,6 +110,7 @@ def _print_plan(config: "StudyConfig", num_workers: int) -> int:
             f"{duration_text(plan.trial_s)} ({plan.epoch_s:.2g} s an epoch, {plan.pace.train:,.0f} images/s in "
             f"training on {plan.pace.device})",
         ),
+        *([("calibration", f"{runs} trainings before, {duration_text(before_s)}")] if runs else []),
         ("in all", f"{duration_text(plan.total_s)} at most; less where trials are stopped early"),
         *(("constraint", _bite_text(text, share)) for text, share in plan.bites.items()),
     ]

@@ -169,7 +169,7 @@ def make_task(
     """
     config = config or CalibrationConfig()
     if training.init_from is not None:
-        raise UserError("training.init_from: a shared network starts from scratch; calibrate without it")
+        raise UserError("training.init_from: the networks of a calibration start from scratch; calibrate without it")
     summary = open_data(data).summary
     space = space.on(num_classes=summary.num_classes, in_chans=summary.in_chans)
     for name, got, least in (
@@ -438,7 +438,7 @@ def predicted(task: CalibrationTask, truth: Values) -> Estimate:
         name=f"predictor, {truth.size} trainings",
         scores=held_out(task.architectures, truth)[:, None],
         cost_s=0.0,
-        settings={"by": "predictor"},
+        settings={"by": "predictor", "epochs": None},
     )
 
 

@@ -1,6 +1,6 @@
 """What a study file says about cheap scores. Needs no torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictInt, model_validator
 
@@ -24,7 +24,8 @@ class EstimateConfig(Document):
     candidates: Count = 500
     """Candidates that a cheap score ranks."""
     epochs: Count | None = None
-    """Of a brief training (unset: two fifths of the full ones), or of each shared network (unset: all of them)."""
+    """Of a brief training (unset: two fifths of the full ones), or of each shared network (unset: all of them).
+    Not of a predictor, which trains nothing of its own."""
     networks: Count = 3
     """shared: networks of other seeds whose mean score counts."""
     measure: Measure = "accuracy"
@@ -36,6 +37,12 @@ class EstimateConfig(Document):
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         return {"by": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _predictor_trains_nothing(self) -> Self:
+        if self.by == "predictor" and self.epochs is not None:
+            raise ValueError("epochs: a predictor trains nothing of its own; leave it out")
+        return self
 
     @property
     def cheap(self) -> bool:

@@ -5,6 +5,7 @@ R. Kennard, Ridge regression, 1970), the simplest of the model-based predictors 
 powerful are performance predictors in neural architecture search? (2021). Needs no torch.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -29,13 +30,26 @@ class Predictor:
     base: float
     """Accuracy without any choice that has an effect."""
     effects: Mapping[str, float]
-    """What a choice adds to it, such as `stage 4 pattern p1`; one that no training had adds nothing."""
+    """What a choice such as `stage 4 pattern p1` adds to it; one that no training had adds nothing."""
     num_trainings: int
     """Full trainings that it was fitted to."""
 
     def predict(self, architecture: Architecture) -> float:
         """Validation accuracy after a full training."""
         return self.base + sum(self.effects.get(choice, 0.0) for choice in choices(architecture))
+
+    def by_stage(self, architecture: Architecture) -> tuple[float, ...]:
+        """What the fusion of each stage adds to the accuracy, against a plain stage.
+
+        Choices that come together, as a pattern and its attention may, share one effect in `effects`: only their
+        sum can be read.
+        """
+        stages = enumerate(_by_stage(architecture.canonical()), 1)
+        return tuple(
+            sum(self.effects.get(choice, 0.0) for choice in held)
+            - self.effects.get(f"stage {number} pattern none", 0.0)
+            for number, held in stages
+        )
 
     @classmethod
     def fit(cls, architectures: Sequence[Architecture], truth: Values) -> Self:
@@ -56,13 +70,22 @@ class Predictor:
 def choices(architecture: Architecture) -> frozenset[str]:
     """The answers that make up an architecture, in its canonical form."""
     canonical = architecture.canonical()
-    stages = enumerate((stage.to_dict() for stage in canonical.stages), start=1)
-    return frozenset(
-        (
-            f"norm {canonical.norm}",
-            *(f"stage {number} {name} {value}" for number, stage in stages for name, value in stage.items()),
-        )
-    )
+    return frozenset((f"norm {canonical.norm}", *itertools.chain.from_iterable(_by_stage(canonical))))
+
+
+def _by_stage(canonical: Architecture) -> list[list[str]]:
+    """What each stage holds; of a stage that is fused in part, which blocks are plain."""
+    found = []
+    for number, (stage, num_blocks) in enumerate(
+        zip(canonical.stages, canonical.backbone.shape.layers, strict=True), 1
+    ):
+        blocks = range(num_blocks)
+        fields = stage.to_dict()
+        fused = fields.pop("blocks", blocks)
+        held = [f"{name} {value}" for name, value in fields.items()]
+        held += [f"block {block} plain" for block in blocks if block not in fused]
+        found.append([f"stage {number} {choice}" for choice in held])
+    return found
 
 
 def _ridge(x: Values, y: Values) -> Values:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from nas.documents import write_atomically
 from nas.errors import UserError
+from nas.estimate.predictor import Predictor
 from nas.report.answer import Answer, answer
 from nas.report.confirm import Verdict, costs, difference_text, verdict
 from nas.report.drawing import PATTERN_TITLES, StageDrawing, stage_drawings
@@ -70,8 +71,6 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 """The page from top to bottom: each is a template in ``templates/sections`` and a link in the head."""
-NUM_PREDICTED = 6
-"""Effects of a predictor that are named."""
 HAVE_COLUMNS = ("val_accuracy", "params", "macs")
 """Objectives that the table of trials shows in any case."""
 
@@ -113,12 +112,12 @@ def read_report(study: Study) -> Report:
         effects={choice: effects(records, choice) for choice in choices},
         instability=broken,
         figures={name: figure for name, figure in figures.items() if figure["data"]},
-        provenance=provenance(study),
+        provenance=provenance(study, found.best),
         config_text=study.config_text,
     )
 
 
-def provenance(study: Study) -> tuple[tuple[str, str], ...]:
+def provenance(study: Study, best: TrialRecord | None) -> tuple[tuple[str, str], ...]:
     """Where the numbers come from, as pairs of a name and a text."""
     data, config = study.data, study.config
     devices = sorted({worker.device for worker in study.workers()})
@@ -136,7 +135,7 @@ def provenance(study: Study) -> tuple[tuple[str, str], ...]:
         ("Search space", str(study.space.get("name") or config["space"])),
         ("Backbone", f"{config['backbone']['name']}, {config['backbone']['stem']} stem"),
         ("Seed", str(config["seed"])),
-        *_estimator(study),
+        *_estimator(study, best),
         ("Created", datetime.fromtimestamp(study.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("Database", redact(study.url)),
         ("Machine", f"{study.provenance.get('platform', '?')}, {study.provenance.get('cpus', '?')} CPUs"),
@@ -146,20 +145,21 @@ def provenance(study: Study) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _estimator(study: Study) -> Iterator[tuple[str, str]]:
+def _estimator(study: Study, best: TrialRecord | None) -> Iterator[tuple[str, str]]:
     """What the calibration said, and how candidates were scored before the best were trained."""
     if calibration := study.provenance.get("calibration"):
         yield "Calibration", calibration["advice"]
     if candidates := candidate_summary(study):
         yield "Candidates", f"{candidates}; the best of them are trained"
         if candidates.by == "predictor":
-            yield "Predicted effects", _predicted(study.predictor["effects"])
+            yield from _predicted(study, best)
 
 
-def _predicted(effects: Mapping[str, float]) -> str:
-    """What a predictor holds of the choices that matter most to it."""
-    largest = sorted(effects, key=lambda choice: -abs(effects[choice]))[:NUM_PREDICTED]
-    return "; ".join(f"{choice} {100 * effects[choice]:+.1f} points" for choice in largest)
+def _predicted(study: Study, best: TrialRecord | None) -> Iterator[tuple[str, str]]:
+    if best and best.architecture:
+        added = Predictor(**study.predictor).by_stage(best.architecture)
+        points = "; ".join(f"stage {number} {100 * one:+.1f}" for number, one in enumerate(added, 1))
+        yield "Predicted of the best", f"points that its fusion adds to the plain network: {points}"
 
 
 def _classes(counts: Sequence[int]) -> str:

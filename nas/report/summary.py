@@ -164,7 +164,7 @@ def candidate_summary(study: Study) -> CandidateSummary | None:
         by=estimate["by"],
         ended=candidates.num_ended(),
         target=candidates.target,
-        epochs=estimate["epochs"],
+        epochs=candidates.config["training"]["epochs"],
         networks=estimate["networks"] if estimate["by"] == "shared" else None,
         trainings=study.predictor["num_trainings"] if estimate["by"] == "predictor" else None,
     )

@@ -81,7 +81,8 @@ class StudyConfig(Document):
     estimate: EstimateConfig = EstimateConfig()
     """Which candidates are trained: a mapping, or the name of an estimator alone, as in `estimate: shared`."""
     calibrate: CalibrationConfig | None = None
-    """How `nas calibrate` measures which estimator to use; with `estimate: auto`, a search begins with it."""
+    """How `nas calibrate` measures which estimator to use; with `estimate: auto` or `predictor`, a search
+    begins with it."""
     objectives: dict[Quantity, Direction] = {"val_accuracy": "maximize"}  # noqa: RUF012 - pydantic copies it
     """What is optimised, `maximize` or `minimize` by quantity: `val_accuracy`, `val_top5`, `val_macro_f1`,
     `val_balanced_accuracy` or `val_loss`, and any of `params`, `macs`, `latency_ms`, `peak_memory_mb`, `train_s`."""
@@ -156,9 +157,10 @@ class StudyConfig(Document):
         return self
 
     @model_validator(mode="after")
-    def _shares_from_scratch(self) -> Self:
-        if self.estimate.by == "shared" and self.training.init_from is not None:
-            raise ValueError("estimate: shared networks start from scratch; leave training.init_from out")
+    def _starts_from_scratch(self) -> Self:
+        what = "shared networks" if self.estimate.by == "shared" else "the networks of a calibration"
+        if (self.estimate.by == "shared" or self.estimate.calibrated) and self.training.init_from is not None:
+            raise ValueError(f"estimate: {what} start from scratch; leave training.init_from out")
         return self
 
     @classmethod
@@ -193,6 +195,14 @@ class StudyConfig(Document):
         asked = {*self.objectives, *(limit.quantity for limit in self.limits)}
         return tuple(name for name in KNOWN_COSTS if name in asked)
 
+    @property
+    def first_calibration(self) -> CalibrationConfig | None:
+        """What a search begins with."""
+        if not self.estimate.calibrated:
+            return None
+        asked = self.calibrate or CalibrationConfig()
+        return asked.truth_alone if self.estimate.by == "predictor" else asked
+
     def of_candidates(self, estimate: EstimateConfig) -> Self:
         """The study that scores this one's candidates by a cheap estimator."""
         full = self.training.epochs
@@ -203,7 +213,7 @@ class StudyConfig(Document):
                 "objectives": {"val_accuracy": "maximize"}
                 | {name: way for name, way in self.objectives.items() if name in KNOWN_COSTS},
                 "constraints": tuple(str(limit) for limit in self.limits if limit.known_before),
-                "estimate": estimate.model_copy(update={"epochs": epochs}),
+                "estimate": estimate,
                 "training": brief_config(self.training, epochs),
                 "trials": estimate.candidates,
                 "tracking": None,

@@ -10,6 +10,7 @@ from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
+from nas.study.calibrations import task_of
 from nas.study.config import StudyConfig
 from nas.study.evolution import child_of
 from nas.study.launch import cpu_count
@@ -39,8 +40,10 @@ class Plan:
     epoch_s: float
     trial_s: float
     """Of a trial that runs all its epochs, for one worker."""
+    calibration: tuple[int, float]
+    """Trainings that come before the first trial, and seconds."""
     total_s: float
-    """Of the whole study if none is stopped early."""
+    """Of the whole study with its calibration, if no trial is stopped early."""
     bites: dict[str, float]
     """By constraint that is known before training, the share of random candidates that breaks it; of one on latency,
     of the lightest alone."""
@@ -66,13 +69,17 @@ def plan_study(config: StudyConfig, num_workers: int) -> Plan:
     )
     epoch_s = data.summary.num_train / pace.train + data.summary.num_val / pace.val
     trial_s = config.training.epochs * epoch_s
+    asked = config.first_calibration
+    runs = task_of(config, asked).runs if asked else []
+    calibration_s = sum(run.effort for run in runs) * epoch_s / num_workers
     return Plan(
         space=space,
         suggestions=suggestions,
         pace=pace,
         epoch_s=epoch_s,
         trial_s=trial_s,
-        total_s=math.ceil(config.trials / num_workers) * trial_s,
+        calibration=(len(runs), calibration_s),
+        total_s=calibration_s + math.ceil(config.trials / num_workers) * trial_s,
         bites=check_constraints(config, space, data.input_size),
     )
 

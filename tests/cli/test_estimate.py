@@ -61,10 +61,19 @@ def test_finalists_of_a_predictor_are_trained_after_the_full_trainings_that_it_n
     ranking = [a.digest for a in candidates_of(url).ranking()]
     trained = open_study(url, "tiny").trials()
     assert [t.digest for t in trained[3:]] == [d for d in ranking if d not in {t.digest for t in trained[:3]}][:2]
-    assert nas("report", "tiny", "--storage", url)[0] == 0
     page = (tmp_path / "tiny" / "report.html").read_text()
     assert "a predictor of 16 full trainings" in page
-    assert page.count(" points; stage") == 5, "six effects are named"
+    assert "points that its fusion adds to the plain network: stage 1 " in page
+    settings = open_study(url, "tiny").provenance["calibration"]["settings"]
+    asked_for = "the predictor ranks the candidates all the same, because the study file asks for it" in err
+    assert asked_for == (settings["by"] != "predictor")
+
+
+def test_a_dry_run_counts_the_calibration(nas: Nas, tmp_path: Path) -> None:
+    changes = {"estimate": {"by": "predictor", "candidates": 12}, "calibrate": SMALLEST}
+    code, out, err = nas("search", write_study(tmp_path, **changes), "--dry-run")
+    assert code == 0, err
+    assert "calibration 16 trainings before, " in out
 
 
 def test_a_time_limit_ends_shared_networks_too(nas: Nas, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_additive_effects_make_the_predictor_the_choice(space: SearchSpace) -> N
         results[run.key] = {"outcome": "complete", "accuracy": [accuracy], "loss": [1.0], "cost_s": 1.0}
     found = conclude(task, results)
     assert found.choice == f"predictor, {len(task.truth)} trainings"
-    assert found.settings == {"by": "predictor"}
+    assert found.settings == {"by": "predictor", "epochs": None}
     assert found.advice.endswith("and needs no further training")
 
 

@@ -64,6 +64,32 @@ def test_a_choice_that_no_training_had_adds_nothing(patterns: SearchSpace) -> No
     assert (model.predict(with_it), model.predict(without)) == (pytest.approx(0.8), 0.7)
 
 
+def test_what_a_stage_adds_is_whole_where_its_choices_come_together(patterns: SearchSpace) -> None:
+    """Whoever fuses stage 4 has an attention and a reduction there: no regression can tell their effects apart."""
+    architectures = drawn(patterns, 60, seed=0)
+    fused = np.array([a.canonical().stages[3].pattern != "none" for a in architectures])
+    model = Predictor.fit(architectures, 0.7 + 0.03 * np.repeat(fused[:, None], 2, axis=1))
+    assert max(model.effects.values()) < 0.01
+    added = model.by_stage(landmark_in(patterns, "se-everywhere"))
+    assert added == pytest.approx((0, 0, 0, 0.03), abs=0.001)
+    assert model.by_stage(landmark_in(patterns, "plain")) == (0, 0, 0, 0)
+
+
+def test_single_blocks_add_up() -> None:
+    space = SearchSpace.load("blocks")
+    architectures = drawn(space, 120, seed=0)
+    random = np.random.default_rng(0)
+    added = random.normal(0, 0.01, (4, 2))
+    truth = np.array(
+        [
+            0.8 + sum(added[i, b] for i in range(4) for b in range(2) if a.stages[i].in_block(b).pattern != "none")
+            for a in architectures
+        ]
+    )
+    model = Predictor.fit(architectures[:40], truth[:40, None])
+    assert [model.predict(a) for a in architectures[40:]] == pytest.approx(truth[40:], abs=0.002)
+
+
 def test_equal_networks_have_equal_choices(patterns: SearchSpace) -> None:
     for architecture in drawn(patterns, 10, seed=1):
         assert choices(architecture) == choices(architecture.canonical())

@@ -165,6 +165,21 @@ def test_auto_does_what_the_calibration_found(config: StudyConfig, url: str) -> 
     assert study.provenance["calibration"]["advice"] == "use x"
 
 
+def test_auto_takes_the_predictor_and_no_length_of_a_brief_training(config: StudyConfig, url: str) -> None:
+    config = config.model_copy(update={"estimate": EstimateConfig(by="auto", epochs=2, candidates=CANDIDATES)})
+    model = Predictor(base=0.8, effects={}, num_trainings=72)
+    found = replace(calibration({"by": "predictor", "epochs": None}), predictor=model)
+    candidates = candidates_of(create_study(config, "", url, lambda _: SUMMARY, found))
+    stored = StudyConfig.parse(candidates.config, "")
+    assert (stored.estimate.by, stored.training.epochs) == ("predictor", config.training.epochs)
+    assert Predictor(**candidates.predictor) == model
+
+
+def test_a_predictor_has_no_epochs_of_its_own() -> None:
+    with pytest.raises(UserError, match=r"estimate: epochs: a predictor trains nothing of its own; leave it out"):
+        StudyConfig.parse({"name": "s", "estimate": {"by": "predictor", "epochs": 3}}, "f")
+
+
 def test_auto_trains_everything_where_nothing_cheap_was_chosen(config: StudyConfig, url: str) -> None:
     config = config.model_copy(update={"estimate": EstimateConfig(by="auto")})
     study = create_study(config, "", url, lambda _: SUMMARY, calibration(None))
@@ -238,25 +253,35 @@ def test_an_older_database_is_upgraded(stored: Study, version: int) -> None:
         assert sorted(connection.scalars(sa.select(tables.schema.c.version))) == [version, tables.SCHEMA_VERSION]
 
 
-def test_shared_networks_start_from_scratch() -> None:
-    with pytest.raises(UserError, match=r"shared networks start from scratch; leave training\.init_from out"):
-        StudyConfig.parse({"name": "s", "estimate": "shared", "training": {"init_from": "w.pt"}}, "f")
+@pytest.mark.parametrize(
+    ("by", "what"),
+    [("shared", "shared networks"), *((by, "the networks of a calibration") for by in ("auto", "predictor"))],
+)
+def test_what_starts_from_scratch_takes_no_weights(by: str, what: str) -> None:
+    with pytest.raises(UserError, match=rf"estimate: {what} start from scratch; leave training\.init_from out"):
+        StudyConfig.parse({"name": "s", "estimate": by, "training": {"init_from": "w.pt"}}, "f")
 
 
-def test_several_objectives_rank_the_candidates_too(url: str) -> None:
+@pytest.mark.parametrize("by", ["shared", "predictor"])
+def test_several_objectives_rank_the_candidates_too(url: str, by: str) -> None:
     """By non-dominated sorting of score and parameters; what breaks a constraint is not scored."""
+    model = Predictor(base=0.8, effects={"stage 2 pattern p1": 0.02, "stage 3 pattern p4": -0.01}, num_trainings=72)
     content = {
         "name": "two",
         "space": "patterns",
         "objectives": {"val_accuracy": "maximize", "params": "minimize"},
         "constraints": ["params <= 1.4 * plain"],
-        "estimate": {"by": "shared", "candidates": 12},
+        "estimate": {"by": by, "candidates": 12},
     }
-    study = create_study(StudyConfig.parse(content, "test"), "", url, lambda _: SUMMARY)
+    found = replace(calibration(None), predictor=model)
+    study = create_study(StudyConfig.parse(content, "test"), "", url, lambda _: SUMMARY, found)
     candidates, measure = candidates_of(study), Planted()
-    SharedWorker(candidates, measure, Ensemble(), stop=StopFlag(), worker_id="w").run()
-    ranking = candidates.ranking()
-    losses = np.array([(-quality(a), measure.cost(a).fused.num_params) for a in ranking])
+    if by == "shared":
+        SharedWorker(candidates, measure, Ensemble(), stop=StopFlag(), worker_id="w").run()
+    else:
+        PredictingWorker(candidates, measure, stop=StopFlag(), worker_id="w").run()
+    ranking, score = candidates.ranking(), quality if by == "shared" else model.predict
+    losses = np.array([(-score(a), measure.cost(a).fused.num_params) for a in ranking])
     assert len(ranking) == 12
     assert sorted(dominance_ranks(losses)) == list(dominance_ranks(losses))
     assert losses[:, 1].max() <= 1400
