@@ -67,10 +67,10 @@ class Predictor:
         )
 
 
-def choices(architecture: Architecture) -> frozenset[str]:
-    """The answers that make up an architecture, in its canonical form."""
+def choices(architecture: Architecture) -> tuple[str, ...]:
+    """The answers that make up an architecture, in its canonical form; always in one order, as sums depend on it."""
     canonical = architecture.canonical()
-    return frozenset((f"norm {canonical.norm}", *itertools.chain.from_iterable(_by_stage(canonical))))
+    return (f"norm {canonical.norm}", *itertools.chain.from_iterable(_by_stage(canonical)))
 
 
 def _by_stage(canonical: Architecture) -> list[list[str]]:

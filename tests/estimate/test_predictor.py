@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -55,6 +58,31 @@ def test_it_is_the_same_after_a_database(patterns: SearchSpace) -> None:
     model = Predictor.fit(architectures, planted(architectures, noise=0.01))
     again = Predictor(**json.loads(json.dumps(asdict(model))))
     assert [again.predict(a) for a in architectures] == [model.predict(a) for a in architectures]
+
+
+def test_every_process_predicts_the_same_to_the_last_bit() -> None:
+    """Strings are hashed with another salt in each process: no sum may go through a set of them."""
+    program = """if True:
+        import numpy as np
+        from nas.estimate.predictor import Predictor, choices
+        from nas.space.space import SearchSpace
+        space = SearchSpace.load("full")
+        random = np.random.default_rng(0)
+        drawn = [space.sample(random) for _ in range(40)]
+        model = Predictor.fit(drawn, random.normal(0.8, 0.1, (40, 2)))
+        print([model.predict(a).hex() for a in drawn], [x.hex() for a in drawn for x in model.by_stage(a)])
+    """
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": str(salt)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for salt in (1, 2, 3)
+    }
+    assert len(said) == 1
 
 
 def test_a_choice_that_no_training_had_adds_nothing(patterns: SearchSpace) -> None:
