@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from nas.study.storage import open_engine
 from nas.training.config import DataConfig
 from nas.training.data.digits import digits_of
 from tests.study.conftest import SUMMARY
+from tests.study.test_crash import LIMIT_S, wait_for, worker_pids
 
 from .conftest import write_study
 from .test_errors import refused
@@ -172,20 +172,6 @@ def test_more_seeds_and_networks_are_added(confirmed: Study, tmp_path: Path) -> 
     assert judged(study) is None
 
 
-def wait_for(condition: Callable[[], object], limit_s: float = 240) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def worker_pids(url: str) -> list[int]:
-    """Processes that hold a trial now."""
-    query = sa.select(tables.workers.c.pid).join(tables.leases, tables.leases.c.worker_id == tables.workers.c.worker_id)
-    with open_engine(url).connect() as connection:
-        return list(connection.scalars(query))
-
-
 def test_killed_and_interrupted_it_is_the_same_confirmation(searched: Path, confirmed: Study, tmp_path: Path) -> None:
     study = copy_of(searched, tmp_path / "copy")
     line = [sys.executable, "-m", "nas", *command(study)]
@@ -195,7 +181,7 @@ def test_killed_and_interrupted_it_is_the_same_confirmation(searched: Path, conf
     os.kill(killed, signal.SIGKILL)
     wait_for(lambda: set(worker_pids(study.url)) - {killed})  # the one that replaces it: it has just begun
     launcher.send_signal(signal.SIGINT)
-    _, err = launcher.communicate(timeout=240)
+    _, err = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 130, err
     assert "the same command goes on from here" in err
     assert not any(t.state == "running" for part in study.confirmations() for t in part.trials())

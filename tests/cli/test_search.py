@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import timm
 
 import nas as package
 from nas.study.records import Study, open_study
+from tests.study.test_crash import LIMIT_S, wait_for
 
 from .conftest import write_study
 
@@ -107,7 +107,7 @@ def test_interrupted_and_resumed_is_the_same_study(undisturbed: list[tuple[objec
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(ended(url)) >= 2)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
     assert "go on with: nas resume tiny" in err
     states = {t.state for t in open_study(url, "tiny").trials()}
@@ -125,10 +125,3 @@ def ended(url: str) -> list[int]:
         return [t.number for t in open_study(url, "tiny").trials() if t.state in ("complete", "pruned")]
     except package.UserError:  # the launcher has not stored the study yet
         return []
-
-
-def wait_for(condition: Callable[[], bool], limit_s: float = 120) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)

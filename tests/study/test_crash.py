@@ -21,6 +21,8 @@ from tests.postgres import Server
 
 NAME = "tiny"
 T = TypeVar("T")
+LIMIT_S = 300
+"""After which something hangs: a busy machine takes minutes to import torch for all."""
 
 
 def command(folder: Path, url: str) -> list[str]:
@@ -52,9 +54,9 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def wait_for(condition: Callable[[], T | None], limit_s: float = 120) -> T:
+def wait_for(condition: Callable[[], T | None]) -> T:
     """What the condition gives as soon as it holds."""
-    end = time.monotonic() + limit_s
+    end = time.monotonic() + LIMIT_S
     while True:
         try:
             if answer := condition():
@@ -86,7 +88,7 @@ def test_killed_workers(undisturbed: list[tuple[object, ...]], url: str, tmp_pat
         trial, pid = wait_for(lambda: next((pair for pair in holders(url).items() if pair[0] not in hit), None))
         os.kill(pid, signal.SIGKILL)
         hit.add(trial)
-    _, err = launcher.communicate(timeout=300)
+    _, err = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 0, err
     study = open_study(url, NAME)
     assert outcome(study) == undisturbed
@@ -104,7 +106,7 @@ def test_a_database_server_that_restarts(
         wait_for(lambda n=ended: sum(t.state == "complete" for t in open_study(url, NAME).trials()) >= n)
         postgres_server.stop()
         postgres_server.start()
-    _, err = launcher.communicate(timeout=300)
+    _, err = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 0, err
     assert outcome(open_study(url, NAME)) == undisturbed
 
@@ -115,7 +117,7 @@ def test_the_only_worker_is_replaced_when_it_is_killed(url: str, tmp_path: Path)
     launcher = subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: worker_pids(url))
     os.kill(worker_pids(url)[0], signal.SIGKILL)
-    out, err = launcher.communicate(timeout=300)
+    out, err = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 0, err
     assert "2 of 2 trials" in out
 
@@ -127,8 +129,8 @@ def test_a_killed_launcher_takes_its_workers_with_it(url: str, tmp_path: Path) -
     server = parent(worker_pids(url)[0])
     launcher.kill()
     launcher.wait()
-    wait_for(lambda: not worker_pids(url), 30)
-    wait_for(lambda: not Path(f"/proc/{server}").exists(), 30)
+    wait_for(lambda: not worker_pids(url))
+    wait_for(lambda: not Path(f"/proc/{server}").exists())
     assert all(t.state != "running" for t in open_study(url, NAME).trials())
 
 
@@ -139,7 +141,7 @@ def test_workers_whose_server_is_killed_hand_back_and_are_replaced(
     launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: worker_pids(url))
     os.kill(parent(worker_pids(url)[0]), signal.SIGKILL)
-    _, err = launcher.communicate(timeout=300)
+    _, err = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 0, err
     assert "2 workers were killed; started anew, nothing is lost" in err
     study = open_study(url, NAME)

@@ -18,7 +18,7 @@ from nas.study.launch import create_study
 from nas.study.records import open_study
 from tests.cli.conftest import write_study
 from tests.study.conftest import SUMMARY
-from tests.study.test_crash import parent, wait_for, worker_pids
+from tests.study.test_crash import LIMIT_S, parent, wait_for, worker_pids
 
 
 def host(pid: int) -> int:
@@ -34,7 +34,7 @@ def start(folder: Path, url: str, *options: str) -> "subprocess.Popen[str]":
 
 def check(launcher: "subprocess.Popen[str]", url: str) -> str:
     """Nothing was lost, nobody blamed; returns what was said."""
-    _, err = launcher.communicate(timeout=120)
+    _, err = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 0, err
     trials = open_study(url, "tiny").trials()
     assert [(t.state, t.crashes, len(t.epochs)) for t in trials] == [("complete", 0, 2)] * 4

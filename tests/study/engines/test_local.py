@@ -98,7 +98,7 @@ def test_fewer_workers_share_a_device_whose_memory_ran_out(tmp_path: Path, monke
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     url = f"sqlite:///{tmp_path / 'nas.db'}"
     command = [sys.executable, "-m", "nas", "search", str(write_study(tmp_path, trials=3)), "--storage", url]
-    done = subprocess.run([*command, "--per-device", "2"], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([*command, "--per-device", "2"], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "2 workers" in done.stderr
     assert "auto: out of memory, shared by 1 from now on; the trial waits again" in done.stderr
