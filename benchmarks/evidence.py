@@ -35,7 +35,7 @@ from nas.report.bench import (
     race_rows,
 )
 from nas.report.calibration import calibration_rows
-from nas.study.importance import fanova
+from nas.study.search.importance import fanova
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, FIGURE = DOCS / "evidence.md", DOCS / "samplers.svg"

@@ -17,7 +17,7 @@ from benchmarks.markdown import markdown
 from nas.bench.race import Yardstick
 from nas.bench.table import Table, Values, bench_space
 from nas.study.config import PrunerConfig
-from nas.study.replay import replay
+from nas.study.search.replay import replay
 
 TRIALS = 24
 """Of the peer: TPE and a median pruner, what a careful user writes with Optuna alone."""

@@ -28,7 +28,7 @@ from nas.architecture import Architecture
 from nas.bench.table import DATA, FILE, SEEDS, TRAINING, Table, load_table
 from nas.documents import write_atomically
 from nas.measurement import Measurement
-from nas.study.launch import provenance
+from nas.study.launch.create import provenance
 from nas.training.config import GuardConfig
 from nas.training.data import describe, open_data
 from nas.training.run import train

@@ -32,12 +32,12 @@ from nas.fusion.cost import CostComparison
 from nas.measurement import Cost, EpochRecord, Measurement, Outcome
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
-from nas.study.front import hypervolume
-from nas.study.launch import create_study
-from nas.study.objective import OnEpoch
+from nas.study.launch.create import create_study
+from nas.study.pareto import hypervolume
 from nas.study.records import Study
-from nas.study.sampling import suggest
-from nas.study.worker import StopFlag, Worker
+from nas.study.run.training import OnEpoch
+from nas.study.run.worker import StopFlag, Worker
+from nas.study.search.sampler import suggest
 from nas.training.summary import DataSummary
 
 ROOT = Path(__file__).resolve().parents[1]

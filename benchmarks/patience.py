@@ -22,8 +22,8 @@ from nas.documents import write_atomically
 from nas.estimate.calibrate import CalibrationTask, conclude
 from nas.estimate.store import Result
 from nas.study.config import PrunerConfig
-from nas.study.pruning import make_pruner
-from nas.study.replay import play
+from nas.study.search.pruners import make_pruner
+from nas.study.search.replay import play
 
 SHARES = (0.0, 1 / 6, 1 / 3, 1 / 2, 2 / 3)
 """Of a full training, in which nobody is stopped; at least one epoch."""

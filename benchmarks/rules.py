@@ -31,7 +31,7 @@ from nas.bench.table import DATA, TRAINING, bench_space
 from nas.estimate.store import FileStore
 from nas.fusion.blocks import FusedBlock
 from nas.fusion.models import build_model
-from nas.study.comparison import Difference, Mean, differences, mean_of
+from nas.statistics import Difference, Mean, differences, mean_of
 from nas.training import run as training_run
 from nas.training.data import open_data
 from nas.training.data.source import DataSource

@@ -18,7 +18,7 @@ from nas.backbones import STAGES
 from nas.bench.race import whole
 from nas.bench.table import Table, Values
 from nas.errors import UserError
-from nas.study.comparison import LEVEL, holm
+from nas.statistics import LEVEL, holm
 
 FUSED: tuple[PatternName, ...] = tuple(pattern for pattern in PATTERNS if pattern != "none")
 Place = tuple[int, PatternName]

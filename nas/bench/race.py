@@ -17,9 +17,9 @@ from nas.architecture import Architecture
 from nas.bench.table import Table, Values, bench_space
 from nas.errors import UserError
 from nas.estimate.ranking import Calibration, Estimate, judge
-from nas.study.comparison import Difference, differences
+from nas.statistics import Difference, differences
 from nas.study.config import PrunerConfig, SamplerName
-from nas.study.replay import ReplayedTrial, replay
+from nas.study.search.replay import ReplayedTrial, replay
 
 SAMPLERS = ("random", "grid", "tpe", "nsga2", "evolution")
 PRUNERS = ("none", "median", "asha")

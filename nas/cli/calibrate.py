@@ -58,7 +58,7 @@ def measure(
     """Do what is missing of a study's calibration and say how far it is; None after Ctrl-C."""
     from nas.cli.progress import say
     from nas.estimate.calibrate import calibrate as run
-    from nas.study.calibrations import CalibrationTable, task_of
+    from nas.study.calibration.table import CalibrationTable, task_of
 
     task = task_of(study, config)
     say(

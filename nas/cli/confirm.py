@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from nas.fusion.cost import CostComparison
     from nas.report.confirm import Verdict
-    from nas.study.confirmed import Progress
-    from nas.study.engines import Engine
-    from nas.study.engines import Workers as RunningWorkers
+    from nas.study.confirm.judge import Progress
+    from nas.study.launch.engines import Engine
+    from nas.study.launch.engines import Workers as RunningWorkers
     from nas.study.records import Study
 
 POLL_S = 0.5
@@ -56,7 +56,7 @@ def confirm(
     a larger --top or --seeds adds to what is there.
     """
     from nas.report.confirm import verdict
-    from nas.study.confirm import drop_losers, prepare_confirmation
+    from nas.study.confirm.prepare import drop_losers, prepare_confirmation
     from nas.study.records import open_study
 
     study = open_study(storage, study_name)
@@ -76,8 +76,8 @@ def confirm(
 def _train(study: "Study", engine: "Engine") -> bool:
     """Do what is left with the workers of an engine, and say how far it is; True after Ctrl-C."""
     from nas.cli.progress import say
-    from nas.study.confirmed import progress_of
-    from nas.study.launch import sweep_study
+    from nas.study.confirm.judge import progress_of
+    from nas.study.launch.create import sweep_study
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)
@@ -103,7 +103,7 @@ def _train(study: "Study", engine: "Engine") -> bool:
 def _follow(parts: "Sequence[Study]", workers: "RunningWorkers") -> None:
     """Poll until all is trained and no worker runs; raises what a failed worker said, if work is left."""
     from nas.cli.progress import say
-    from nas.study.confirmed import progress_of
+    from nas.study.confirm.judge import progress_of
 
     tell = _Teller()
     while True:

@@ -21,7 +21,7 @@ def init(
     from nas.cli.progress import say
     from nas.documents import write_atomically
     from nas.errors import UserError
-    from nas.study.launch import cpu_count
+    from nas.study.launch.create import cpu_count
 
     if output.suffix not in (".yaml", ".yml"):
         raise UserError(f"{output}: expected a file name that ends in .yaml")
@@ -29,7 +29,7 @@ def init(
         raise UserError(f"{output}: exists already; choose another name with -o, or overwrite it with --force")
     say(f"reading {folder}")
 
-    from nas.study.suggest import study_text, suggest
+    from nas.study.launch.starter_file import study_text, suggest
     from nas.training.data.survey import survey_folder
     from nas.training.run import resolve_device
 

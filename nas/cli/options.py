@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nas.errors import UserError
-from nas.study.storage import DEFAULT_URL, STORAGE_VARIABLE
+from nas.study.store.engine import DEFAULT_URL, STORAGE_VARIABLE
 
 if TYPE_CHECKING:
-    from nas.study.engines import Engine
+    from nas.study.launch.engines import Engine
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a stored study.", show_default=False)]
 Storage = Annotated[
@@ -67,7 +67,7 @@ def worker_wish(text: str | None) -> int | Literal["auto"] | None:
 
 def worker_count(text: str | None, default: int) -> int:
     """The number of processes of this machine that ``--workers`` asks for; auto: one a core."""
-    from nas.study.launch import cpu_count
+    from nas.study.launch.create import cpu_count
 
     wish = worker_wish(text)
     return cpu_count() if wish == "auto" else wish or default
@@ -83,7 +83,7 @@ def chosen_engine(
     options: Sequence[str] | None,
 ) -> "Engine":
     """The engine of the command line for a study with this configuration."""
-    from nas.study.engines import Request, make_engine
+    from nas.study.launch.engines import Request, make_engine
 
     names = device_names(devices)
     request = Request(

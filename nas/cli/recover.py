@@ -11,7 +11,7 @@ def recover(study_name: StudyName, storage: Storage = DEFAULT_URL, as_json: Json
     """Free trials of dead workers, remove orphan checkpoints, check the database, and say what was done."""
     from nas.report.summary import foundation_text
     from nas.study.records import open_study
-    from nas.study.recover import recover as mend
+    from nas.study.store.recover import recover as mend
 
     done = mend(open_study(storage, study_name))
     if as_json:

@@ -31,7 +31,7 @@ def resume(
 ) -> int:
     """Go on with a stored study from the database alone."""
     from nas.cli.progress import say, work
-    from nas.study.launch import set_target
+    from nas.study.launch.create import set_target
     from nas.study.records import open_study
 
     study = open_study(storage, study_name)

@@ -44,9 +44,16 @@ def search(
     """Create the study of a study file, or go on with it: the same command again resumes."""
     from nas.cli.calibrate import measure
     from nas.cli.progress import say, work
-    from nas.study import processes
     from nas.study.config import StudyConfig
-    from nas.study.launch import check_same, create_study, describe, set_target, set_tracking, stored_study
+    from nas.study.launch import processes
+    from nas.study.launch.create import (
+        check_same,
+        create_study,
+        describe,
+        set_target,
+        set_tracking,
+        stored_study,
+    )
     from nas.training.tracking import check_tracker
 
     overrides = list(set_ or ())
@@ -85,7 +92,7 @@ def search(
 def _print_plan(config: "StudyConfig", num_workers: int) -> int:
     from nas.cli.progress import say
     from nas.report.summary import SIGNS, duration_text
-    from nas.study.plan import plan_study
+    from nas.study.launch.plan import plan_study
 
     say(f"reading {config.data.source} and measuring one candidate")
     plan = plan_study(config, num_workers)

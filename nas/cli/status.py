@@ -17,7 +17,7 @@ def status(
 ) -> int:
     """Trials by state and reason, the best so far beside the plain network, throughput, workers, and what is stale."""
     from nas.report.summary import health_text, summarise, summary_text
-    from nas.study.health import examine
+    from nas.study.doctor import examine
     from nas.study.records import open_study, study_names
 
     if watch and as_json:

@@ -21,7 +21,7 @@ def worker(
 
     NAME/confirm/SEED stands for all of what nas confirm has begun for the study NAME.
     """
-    from nas.study.joining import join_study
+    from nas.study.launch.joining import join_study
 
     stopped = join_study(study_name, storage, device=device, threads=threads, max_trials=trials, stay=stay)
     return INTERRUPTED if stopped else 0

@@ -5,7 +5,7 @@ from typing import Any
 
 from nas.errors import UserError
 from nas.space.space import SearchSpace
-from nas.study.confirmed import judged
+from nas.study.confirm.judge import judged
 from nas.study.records import Study, TrialRecord, landmark_of, wilson_interval
 
 ENDINGS: dict[str, tuple[str, ...]] = {"yaml": (".yaml", ".yml"), "json": (".json",), "onnx": (".onnx",), "timm": ()}

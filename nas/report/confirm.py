@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nas.study.comparison import Difference
-from nas.study.confirmed import Judgement, Row, judged, progress_of
+from nas.statistics import Difference
+from nas.study.confirm.judge import Judgement, Row, judged, progress_of
 from nas.study.records import Study
 
 WIDTH = 120

@@ -13,8 +13,8 @@ from nas.report.front import head
 from nas.report.history import HistoryPoint, front, kind_of
 from nas.report.instability import LossTrace
 from nas.report.trials import stages_text
-from nas.study.front import dominance_ranks, losses_of
-from nas.study.objectives import Objectives
+from nas.study.goals import Objectives
+from nas.study.pareto import dominance_ranks, losses_of
 from nas.study.records import TrialRecord, front_of
 
 Figure = dict[str, Any]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nas.report.summary import SIGNS, value_text
 from nas.report.trials import stages_text
-from nas.study.objectives import Constraint, Objectives, quantities
+from nas.study.goals import Constraint, Objectives, quantities
 from nas.study.records import TrialRecord, front_of, landmark_of
 
 SHOWN = 24

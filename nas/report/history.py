@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nas.measurement import EpochRecord
 from nas.report.instability import is_unstable
 from nas.report.summary import ENDED
-from nas.study.objectives import Objectives
+from nas.study.goals import Objectives
 from nas.study.records import TrialRecord
 
 

@@ -26,7 +26,7 @@ from nas.report.history import Spending, history, kind_of, spending, survivors
 from nas.report.instability import Instability, instability
 from nas.report.summary import candidate_summary, duration_text, value_text
 from nas.study.records import Study, TrialRecord
-from nas.study.storage import redact
+from nas.study.store.engine import redact
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.study.health import Health
+from nas.study.doctor import Health
 from nas.study.records import Study, TrialRecord, WorkerRecord, best_of, front_of, landmark_of, wilson_interval
 
 SKEW_S = 5.0

@@ -13,7 +13,7 @@ from nas.estimate.brief import brief_config
 from nas.estimate.config import CalibrationConfig, EstimateConfig
 from nas.space.files import find_file
 from nas.space.landmarks import LANDMARKS
-from nas.study.objectives import KNOWN_COSTS, QUALITIES, Constraint, Direction, Objectives, Quantity
+from nas.study.goals import KNOWN_COSTS, QUALITIES, Constraint, Direction, Objectives, Quantity
 from nas.training.config import DataConfig, GuardConfig, Tracker, TrainingConfig
 
 RUNTIME_KEYS = ("trials", "workers", "timeout_s", "tracking")

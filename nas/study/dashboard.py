@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from nas.errors import UserError
 from nas.study.records import Study
-from nas.study.storage import BUSY_TIMEOUT_S, explained, open_storage, sqlite_path
+from nas.study.store.engine import BUSY_TIMEOUT_S, explained, open_storage, sqlite_path
 
 INSTALL = "nas dashboard needs the package optuna-dashboard; install it with: pip install 'fusion-nas[dashboard]'"
 

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.measurement import Cost, EpochRecord, StabilityEvent
-from nas.study import tables
 from nas.study.config import StudyConfig
-from nas.study.objectives import REFUSED, Objectives, holds, quantities
-from nas.study.storage import clock, explained, open_engine, redact, sqlite_path
+from nas.study.goals import REFUSED, Objectives, holds, quantities
+from nas.study.store import tables
+from nas.study.store.engine import clock, explained, open_engine, redact, sqlite_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,7 +208,7 @@ class Study:
 
     def ranking(self) -> list[Architecture]:
         """What was scored in full, best first by all objectives; of equals the one that was drawn first."""
-        from nas.study.front import best_first, losses_of
+        from nas.study.pareto import best_first, losses_of
 
         ours, values = tables.trials.c, tables.optuna_values.c
         query = (
@@ -338,12 +338,12 @@ _COST_COLUMNS = tuple(tables.costs.c[field.name] for field in fields(Cost))
 
 
 def cost_of(row: sa.RowMapping, prefix: str = "") -> Cost:
-    """The network's cost in a row of `nas.study.tables.costs`."""
+    """The network's cost in a row of `nas.study.store.tables.costs`."""
     return Cost(**{column.name: row[prefix + column.name] for column in _COST_COLUMNS})
 
 
 def epoch_of(row: sa.RowMapping) -> EpochRecord:
-    """The record in a row of `nas.study.tables.epochs`: a loss or norm that is NULL was not finite."""
+    """The record in a row of `nas.study.store.tables.epochs`: a loss or norm that is NULL was not finite."""
     optional = ("val_top5", "val_macro_f1", "val_balanced_accuracy")
     names = [field.name for field in fields(EpochRecord)]
     values: dict[str, Any] = {k: math.nan if row[k] is None and k not in optional else row[k] for k in names}

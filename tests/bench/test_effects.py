@@ -4,7 +4,7 @@ import pytest
 from nas.bench.effects import Additive, by_fused_stages, seed_share, spoken
 from nas.bench.table import Table, bench_space
 from nas.errors import UserError
-from nas.study.importance import fanova
+from nas.study.search.importance import fanova
 from tests.bench.conftest import GOOD, STEP, additive_quality, planted
 
 

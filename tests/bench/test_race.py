@@ -6,7 +6,7 @@ import pytest
 from nas.bench.race import Setting, Yardstick, race, regret_curve, stopped_early
 from nas.bench.table import Table
 from nas.errors import UserError
-from nas.study.replay import ReplayedTrial
+from nas.study.search.replay import ReplayedTrial
 from tests.bench.conftest import STEP, additive_quality, planted
 
 

@@ -17,14 +17,14 @@ import torch
 
 from nas.architecture import Architecture
 from nas.cli import main
-from nas.study import tables
-from nas.study.checkpoints import CheckpointFolder
 from nas.study.config import StudyConfig
-from nas.study.confirm import FIRST_SEED, candidates_for, prepare_confirmation
-from nas.study.confirmed import CANDIDATES_KEY, judged
-from nas.study.launch import create_study
+from nas.study.confirm.judge import CANDIDATES_KEY, judged
+from nas.study.confirm.prepare import FIRST_SEED, candidates_for, prepare_confirmation
+from nas.study.launch.create import create_study
 from nas.study.records import Study, open_study, study_names
-from nas.study.storage import open_engine
+from nas.study.run.checkpoints import CheckpointFolder
+from nas.study.store import tables
+from nas.study.store.engine import open_engine
 from nas.training.config import DataConfig
 from nas.training.data.digits import digits_of
 from tests.study.conftest import SUMMARY

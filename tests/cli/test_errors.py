@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from nas.study.config import StudyConfig
-from nas.study.launch import create_study
+from nas.study.launch.create import create_study
 from tests.study.conftest import SUMMARY
 
 from .conftest import write_study
@@ -159,7 +159,7 @@ def test_engines(nas: Nas, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyP
     assert "only --engine slurm has options" in refused(nas, *search, "--engine-set", "partition=gpu")
     assert "expected KEY=VALUE" in refused(nas, *search, "--engine", "slurm", "--engine-set", "gpu")
     assert "local" in refused(nas, *search, "--engine", "kubernetes")
-    monkeypatch.setattr("nas.study.engines.find_spec", lambda _: None)
+    monkeypatch.setattr("nas.study.launch.engines.find_spec", lambda _: None)
     for engine in ("ray", "slurm"):
         assert f"uv pip install 'fusion-nas[{engine}]'" in refused(nas, *search, "--engine", engine)
     assert not (tmp_path / "db").exists()
@@ -169,7 +169,7 @@ def test_a_read_only_database_can_be_read_but_not_searched(
     nas: Nas, stored: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Permissions do not bind root, which tests may run as; what the system would answer is put in its mouth.
-    monkeypatch.setattr("nas.study.storage.os.access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr("nas.study.store.engine.os.access", lambda path, mode: mode != os.W_OK)
     assert nas("status", "--storage", stored)[0] == 0
     assert "read-only" in refused(nas, "resume", "s", "--storage", stored)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.study.config import StudyConfig
-from nas.study.launch import create_study
+from nas.study.launch.create import create_study
 from tests.study.conftest import SUMMARY
 
 

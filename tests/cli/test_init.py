@@ -137,7 +137,7 @@ def test_folders_that_come_divided(tmp_path: Path) -> None:
 
 
 def test_a_budget_fits_the_time(images: Path) -> None:
-    from nas.study.suggest import TARGET_S, TRIALS, fit_budget, trial_s
+    from nas.study.launch.starter_file import TARGET_S, TRIALS, fit_budget, trial_s
     from nas.training.pace import Pace
 
     found = surveyed(write_images(images.parent / "more", {"a": 170, "b": 170}))

@@ -126,7 +126,7 @@ def test_a_dry_run_refuses_too(nas: Nas, tmp_path: Path) -> None:
 
 def test_a_front_of_nothing(nas: Nas, tmp_path: Path) -> None:
     from nas.study.config import StudyConfig
-    from nas.study.launch import create_study
+    from nas.study.launch.create import create_study
     from tests.study.conftest import SUMMARY
 
     url = f"sqlite:///{tmp_path / 'nas.db'}"

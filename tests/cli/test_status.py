@@ -10,9 +10,9 @@ from rich.console import Console
 
 from nas.cli.progress import display
 from nas.report.summary import summarise
-from nas.study.ledger import Ledger
 from nas.study.records import Study
-from nas.study.storage import close_storage, open_storage
+from nas.study.store.engine import close_storage, open_storage
+from nas.study.store.ledger import Ledger
 from tests.report.synthetic import synthetic
 
 Nas = Callable[..., tuple[int, str, str]]
@@ -96,7 +96,7 @@ def test_throughput_is_that_of_the_living_workers(study: Study) -> None:
 def _begin_workers(study: Study, moment: float) -> None:
     import sqlalchemy as sa
 
-    from nas.study import tables
+    from nas.study.store import tables
 
     engine = sa.create_engine(study.url)
     with engine.begin() as connection:

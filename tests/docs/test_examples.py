@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from nas.cli import main
-from nas.study.confirm import TestedTraining, confirm_networks
-from nas.study.engines.local import LocalWorkers
-from nas.study.ledger import new_worker_id
-from nas.study.objective import Training
+from nas.study.confirm.prepare import TestedTraining, confirm_networks
+from nas.study.launch.engines.local import LocalWorkers
 from nas.study.records import open_study
-from nas.study.worker import StopFlag, Worker
+from nas.study.run.training import Training
+from nas.study.run.worker import StopFlag, Worker
+from nas.study.store.ledger import new_worker_id
 from tests.cli.test_init import add_unusual, write_images
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sub
     """The quickstart first: the other pages go on from its study."""
     first = ROOT / "docs" / "quickstart.md"
     done = tmp_path / "quickstart"
-    monkeypatch.setattr("nas.study.engines.local.LocalWorkers", WorkersHere)
+    monkeypatch.setattr("nas.study.launch.engines.local.LocalWorkers", WorkersHere)
     prepare(done)
     monkeypatch.chdir(done)
     run(first, done)

@@ -10,11 +10,11 @@ from nas.architecture import Architecture, Backbone, StageFusion
 from nas.measurement import EpochRecord, StabilityEvent
 from nas.space.landmarks import LANDMARKS, landmark_in
 from nas.space.space import SearchSpace
-from nas.study import tables
 from nas.study.config import StudyConfig
-from nas.study.launch import create_study
+from nas.study.launch.create import create_study
 from nas.study.records import Study, TrialRecord, open_study
-from nas.study.storage import open_storage
+from nas.study.store import tables
+from nas.study.store.engine import open_storage
 from tests.study.conftest import SUMMARY
 
 EPOCHS = 5

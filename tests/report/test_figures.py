@@ -14,7 +14,7 @@ from nas.report.figures import (
 from nas.report.history import history
 from nas.report.instability import instability
 from nas.report.page import read_report
-from nas.study.objectives import Objectives
+from nas.study.goals import Objectives
 from nas.study.records import Study, TrialRecord
 
 from .synthetic import event, record

@@ -5,7 +5,7 @@ import pytest
 from nas.measurement import Cost
 from nas.report.front import SHOWN, Front, Limit, Rung, front, limits, rungs
 from nas.report.page import read_report
-from nas.study.objectives import Constraint, Objectives
+from nas.study.goals import Constraint, Objectives
 from nas.study.records import Study, TrialRecord
 
 from .synthetic import record

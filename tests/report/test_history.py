@@ -3,7 +3,7 @@
 import pytest
 
 from nas.report.history import front, history, kind_of, spending, survivors
-from nas.study.objectives import Objectives
+from nas.study.goals import Objectives
 
 from .synthetic import event, record
 

@@ -10,7 +10,7 @@ import pytest
 
 from nas.report.page import Axis, compact, read_report, render
 from nas.study.config import StudyConfig
-from nas.study.launch import create_study
+from nas.study.launch.create import create_study
 from nas.study.records import Study
 from tests.study.conftest import SUMMARY
 

@@ -17,16 +17,16 @@ from nas.estimate.shared import SharedScore
 from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.report.summary import summarise, summary_text
 from nas.space.landmarks import LANDMARKS
-from nas.study import tables
-from nas.study.calibrations import CalibrationTable
-from nas.study.candidates import PredictingWorker, SharedWorker
+from nas.study.calibration.table import CalibrationTable
 from nas.study.config import StudyConfig
-from nas.study.front import dominance_ranks
-from nas.study.launch import create_study, stored_study
-from nas.study.ledger import Ledger
+from nas.study.launch.create import create_study, stored_study
+from nas.study.pareto import dominance_ranks
 from nas.study.records import Study, open_study, study_names
-from nas.study.storage import close_storage, open_engine, open_storage
-from nas.study.worker import StopFlag, Worker
+from nas.study.run.scoring import PredictingWorker, SharedWorker
+from nas.study.run.worker import StopFlag, Worker
+from nas.study.store import tables
+from nas.study.store.engine import close_storage, open_engine, open_storage
+from nas.study.store.ledger import Ledger
 
 from .conftest import SUMMARY
 from .test_rungs import Planted

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nas.study.comparison import LEVEL, POWER, bartlett, differences, holm, image_variance, mean_of, seeds_needed
+from nas.statistics import LEVEL, POWER, bartlett, differences, holm, image_variance, mean_of, seeds_needed
 
 RUNS = 1500
 

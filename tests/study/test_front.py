@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nas.study.front import best_first, crowding, dominance_ranks, hypervolume
+from nas.study.pareto import best_first, crowding, dominance_ranks, hypervolume
 
 
 def dominates(one: np.ndarray, other: np.ndarray) -> bool:

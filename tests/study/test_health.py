@@ -13,12 +13,12 @@ import sqlalchemy as sa
 
 from nas.errors import UserError
 from nas.report.summary import health_text
-from nas.study import tables
-from nas.study.checkpoints import CheckpointFolder
-from nas.study.health import GRACE_VARIABLE, Health, examine, grace_s
-from nas.study.ledger import Ledger
+from nas.study.doctor import GRACE_VARIABLE, Health, examine, grace_s
 from nas.study.records import Study
-from nas.study.recover import recover
+from nas.study.run.checkpoints import CheckpointFolder
+from nas.study.store import tables
+from nas.study.store.ledger import Ledger
+from nas.study.store.recover import recover
 
 from .test_ledger import EPOCH, plain_of
 

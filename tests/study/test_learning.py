@@ -6,7 +6,7 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.space.space import SearchSpace
-from nas.study.sampling import FusionSampler, suggest
+from nas.study.search.sampler import FusionSampler, suggest
 
 SEEDS = range(3)
 

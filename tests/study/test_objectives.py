@@ -9,8 +9,8 @@ import pytest
 from nas.errors import UserError
 from nas.measurement import Cost, EpochRecord
 from nas.study.config import StudyConfig
-from nas.study.front import losses_of
-from nas.study.objectives import Constraint, Objectives, holds, quantities
+from nas.study.goals import Constraint, Objectives, holds, quantities
+from nas.study.pareto import losses_of
 
 PLAIN = {"params": 100.0, "latency_ms": 2.0}
 
@@ -133,7 +133,7 @@ def test_cheap_scores_are_ranked_by_accuracy_and_cost() -> None:
 
 
 def test_an_order_of_objectives_survives_the_database(tmp_path: Path) -> None:
-    from nas.study.launch import create_study
+    from nas.study.launch.create import create_study
     from tests.study.conftest import SUMMARY
 
     goals = {"params": "minimize", "val_accuracy": "maximize"}

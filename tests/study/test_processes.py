@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import NasError, UserError
-from nas.study import processes
+from nas.study.launch import processes
 
 pytestmark = pytest.mark.skipif(not processes.FORKS, reason="processes are not forked here")
 

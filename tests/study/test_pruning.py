@@ -5,11 +5,11 @@ from statistics import median
 import pytest
 
 from nas.study.config import PrunerConfig
-from nas.study.pruning import make_pruner
 from nas.study.records import Study
-from nas.study.recover import put_back
-from nas.study.storage import close_storage
-from nas.study.worker import StopFlag, Worker
+from nas.study.run.worker import StopFlag, Worker
+from nas.study.search.pruners import make_pruner
+from nas.study.store.engine import close_storage
+from nas.study.store.recover import put_back
 
 from .test_rungs import EPOCHS, Planted, made, work
 

@@ -11,11 +11,11 @@ import pytest
 from nas.errors import StorageError, UserError
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
-from nas.study.launch import create_study
-from nas.study.ledger import Ledger
+from nas.study.launch.create import create_study
 from nas.study.records import open_study
-from nas.study.storage import close_storage, open_engine, open_storage
-from nas.study.tables import SCHEMA_VERSION
+from nas.study.store.engine import close_storage, open_engine, open_storage
+from nas.study.store.ledger import Ledger
+from nas.study.store.tables import SCHEMA_VERSION
 from tests.postgres import Server
 
 from .conftest import SUMMARY
@@ -107,8 +107,8 @@ def said(error: UserError) -> None:
 LAUNCH = """
 import sys
 from nas.study.config import StudyConfig
-from nas.study.launch import create_study
-from nas.study.ledger import Ledger
+from nas.study.launch.create import create_study
+from nas.study.store.ledger import Ledger
 from tests.study.conftest import SUMMARY
 
 sys.stdin.readline()

@@ -7,7 +7,7 @@ from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.space.space import SearchSpace
 from nas.study.config import PrunerConfig
-from nas.study.replay import replay
+from nas.study.search.replay import replay
 
 SPACE = SearchSpace.from_dict({"schema": 1, "extends": "patterns"})
 NONE = PrunerConfig(name="none")

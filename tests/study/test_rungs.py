@@ -12,14 +12,14 @@ import pytest
 from nas.architecture import Architecture
 from nas.fusion.cost import CostComparison
 from nas.measurement import Cost, EpochRecord, Measurement, Outcome
-from nas.study.checkpoints import CheckpointFolder
 from nas.study.config import StudyConfig
-from nas.study.front import losses_of
-from nas.study.launch import create_study, set_target
-from nas.study.objective import OnEpoch
+from nas.study.launch.create import create_study, set_target
+from nas.study.pareto import losses_of
 from nas.study.records import Study, open_study
-from nas.study.storage import close_storage, open_storage
-from nas.study.worker import StopFlag, Worker
+from nas.study.run.checkpoints import CheckpointFolder
+from nas.study.run.training import OnEpoch
+from nas.study.run.worker import StopFlag, Worker
+from nas.study.store.engine import close_storage, open_storage
 from tests.study.conftest import SUMMARY
 
 EPOCHS = 9

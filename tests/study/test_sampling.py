@@ -8,7 +8,7 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.space.space import SearchSpace
-from nas.study.sampling import (
+from nas.study.search.sampler import (
     FusionSampler,
     SpaceExhausted,
     TreeParzen,

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from nas.errors import StorageError
-from nas.study import tables
 from nas.study.config import StudyConfig
-from nas.study.launch import create_study
+from nas.study.launch.create import create_study
 from nas.study.records import Study, open_study
-from nas.study.storage import close_storage, connection_lost, file_system, open_engine, open_storage, redact
+from nas.study.store import tables
+from nas.study.store.engine import close_storage, connection_lost, file_system, open_engine, open_storage, redact
 
 from .conftest import SUMMARY
 
@@ -102,7 +102,7 @@ def test_sqlite_on_a_network_file_system_is_refused_before_anything_is_written(
     tmp_path: Path, config: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {tmp_path}/net nfs rw 0 0\n")
-    monkeypatch.setattr("nas.study.storage.MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr("nas.study.store.engine.MOUNTS", tmp_path / "mounts")
     url = f"sqlite:///{tmp_path}/net/studies/nas.db"
     expected = r"lies on a network file system \(nfs\).*use --storage postgresql://"
     with pytest.raises(StorageError, match=expected):

@@ -15,10 +15,10 @@ import yaml
 from nas.architecture import Architecture
 from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.study.config import StudyConfig
-from nas.study.launch import create_study
-from nas.study.objective import OnEpoch
+from nas.study.launch.create import create_study
 from nas.study.records import Study, open_study
-from nas.study.worker import StopFlag, Worker
+from nas.study.run.training import OnEpoch
+from nas.study.run.worker import StopFlag, Worker
 from nas.training.tracking import Tracking, check_tracker
 from tests.cli.conftest import write_study
 from tests.study.conftest import SUMMARY
@@ -184,7 +184,7 @@ def test_without_the_package_one_line_says_how_to_install_it(
 
 
 def test_a_stored_study_can_change_its_tracker(tmp_path: Path) -> None:
-    from nas.study.launch import check_same, set_tracking
+    from nas.study.launch.create import check_same, set_tracking
 
     study = worked(tmp_path, None)
     config = StudyConfig.parse({**study.config, "tracking": "tensorboard"}, "test")

@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from nas.measurement import Measurement
-from nas.study import tables
-from nas.study.health import GRACE_VARIABLE, MIN_GRACE_S
-from nas.study.ledger import Ledger
+from nas.study.doctor import GRACE_VARIABLE, MIN_GRACE_S
 from nas.study.records import Study
-from nas.study.recover import put_back
-from nas.study.storage import close_storage
-from nas.study.worker import StopFlag, Worker
+from nas.study.run.worker import StopFlag, Worker
+from nas.study.store import tables
+from nas.study.store.engine import close_storage
+from nas.study.store.ledger import Ledger
+from nas.study.store.recover import put_back
 
 from .test_disk_full import Quick
 

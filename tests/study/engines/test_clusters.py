@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from nas.errors import UserError
-from nas.study import engines
 from nas.study.config import StudyConfig
-from nas.study.engines import Request, make_engine
-from nas.study.engines.ray import RayEngine
-from nas.study.engines.slurm import SlurmEngine
-from nas.study.launch import create_study
+from nas.study.launch.create import create_study, engines
+from nas.study.launch.engines import Request, make_engine
+from nas.study.launch.engines.ray import RayEngine
+from nas.study.launch.engines.slurm import SlurmEngine
 from nas.study.records import open_study
 from tests.cli.conftest import write_study
 from tests.study.conftest import SUMMARY
@@ -96,7 +95,7 @@ def test_an_engine_without_its_extra_names_the_line_that_installs_it(
 def test_workers_fit_the_ray_cluster(
     monkeypatch: pytest.MonkeyPatch, resources: dict[str, float], request_: Request, count: int, on_gpu: bool
 ) -> None:
-    monkeypatch.setattr("nas.study.engines.ray._connect", lambda: resources)
+    monkeypatch.setattr("nas.study.launch.engines.ray._connect", lambda: resources)
     engine = RayEngine(request_)
     assert engine.num_workers == count
     assert (engine.per_gpu > 0) == on_gpu
@@ -117,7 +116,7 @@ REFUSED = [
 def test_what_a_cluster_cannot_do(
     monkeypatch: pytest.MonkeyPatch, name: engines.EngineName, request_: Request, said: str
 ) -> None:
-    monkeypatch.setattr("nas.study.engines.ray._connect", lambda: {"CPU": 8.0})
+    monkeypatch.setattr("nas.study.launch.engines.ray._connect", lambda: {"CPU": 8.0})
     with pytest.raises(UserError, match=said):
         make_engine(name, request_)
 
@@ -125,8 +124,8 @@ def test_what_a_cluster_cannot_do(
 def test_nodes_do_not_share_an_sqlite_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = StudyConfig(name="s", space="patterns")
     study = create_study(config, "", f"sqlite:///{tmp_path / 'nas.db'}", lambda _: SUMMARY)
-    monkeypatch.setattr("nas.study.engines.ray._connect", lambda: {"CPU": 8.0})
-    monkeypatch.setattr("nas.study.engines.ray._num_nodes", lambda: 2)
+    monkeypatch.setattr("nas.study.launch.engines.ray._connect", lambda: {"CPU": 8.0})
+    monkeypatch.setattr("nas.study.launch.engines.ray._num_nodes", lambda: 2)
     for engine in (RayEngine(Request()), SlurmEngine(Request())):
         with pytest.raises(UserError, match=r"cannot share an SQLite file; use --storage postgresql://"):
             engine.start(study, 1, None)
@@ -135,7 +134,7 @@ def test_nodes_do_not_share_an_sqlite_file(tmp_path: Path, monkeypatch: pytest.M
 def test_slurm_without_slurm_and_options_that_it_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = StudyConfig(name="s", space="patterns")
     study = create_study(config, "", f"sqlite:///{tmp_path / 'nas.db'}", lambda _: SUMMARY)
-    monkeypatch.setattr("nas.study.engines.slurm.sqlite_path", lambda _: None)
+    monkeypatch.setattr("nas.study.launch.engines.slurm.sqlite_path", lambda _: None)
     with pytest.raises(UserError, match=r"--engine slurm: Could not detect \"srun\""):
         SlurmEngine(Request()).start(study, 1, None)
     programs = tmp_path / "bin"

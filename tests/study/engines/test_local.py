@@ -10,18 +10,18 @@ import torch
 from nas.errors import UserError
 from nas.measurement import OutOfMemory
 from nas.study.config import StudyConfig
-from nas.study.engines import Request, make_engine
-from nas.study.engines.local import deal
-from nas.study.launch import create_study
-from nas.study.objective import Training
+from nas.study.launch.create import create_study
+from nas.study.launch.engines import Request, make_engine
+from nas.study.launch.engines.local import deal
 from nas.study.records import open_study
+from nas.study.run.training import Training
 from nas.training.data import open_data
 from tests.cli.conftest import write_study
 
 
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.study.engines.local.cpu_count", lambda: 4)
+    monkeypatch.setattr("nas.study.launch.engines.local.cpu_count", lambda: 4)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_too_many_workers_are_refused(request_: Request, said: str) -> None:
 
 @pytest.mark.parametrize("present", [True, False])
 def test_auto_takes_every_gpu(monkeypatch: pytest.MonkeyPatch, present: bool) -> None:
-    monkeypatch.setattr("nas.study.engines.local.GPU_DRIVERS", ("/" if present else "/none",))
-    monkeypatch.setattr("nas.study.processes.ask", lambda _: 2)
+    monkeypatch.setattr("nas.study.launch.engines.local.GPU_DRIVERS", ("/" if present else "/none",))
+    monkeypatch.setattr("nas.study.launch.processes.ask", lambda _: 2)
     dealt = deal(Request(workers=2))
     assert list(dealt) == (["cuda:0", "cuda:1"] if present else ["auto", "auto"])
 
@@ -73,7 +73,7 @@ def test_only_on_a_shared_device_a_candidate_without_memory_is_not_to_blame(
     summary = open_data(config.data).summary
     study = create_study(config, "", f"sqlite:///{tmp_path / 'nas.db'}", lambda _: summary)
     measure = Training(study, device="cpu", shared=shared)
-    monkeypatch.setattr("nas.study.objective.train", no_memory)
+    monkeypatch.setattr("nas.study.run.training.train", no_memory)
     with pytest.raises(OutOfMemory if shared else torch.OutOfMemoryError):
         measure(None, on_epoch=lambda _: None, should_stop=lambda: False, checkpoint=tmp_path / "x")  # type: ignore[arg-type]
 
@@ -81,7 +81,7 @@ def test_only_on_a_shared_device_a_candidate_without_memory_is_not_to_blame(
 NO_MEMORY = """
 import wrapt
 
-@wrapt.when_imported("nas.study.objective")
+@wrapt.when_imported("nas.study.run.training")
 def _(objective):
     import torch
 

@@ -1,0 +1,1 @@
+"""Which cheap score ranks architectures of a study as full training does."""

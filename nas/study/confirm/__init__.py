@@ -1,0 +1,1 @@
+"""Training the best of a study again with fresh seeds, and what follows from it."""

@@ -1,0 +1,187 @@
+"""Training the best of a study again: one companion study a seed, of the same networks in the same order.
+
+A companion study is worked on like any other. Its trials are enqueued and own their networks from the start.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import optuna
+import sqlalchemy as sa
+
+from nas.architecture import Architecture
+from nas.errors import UserError
+from nas.fusion.models import build_model
+from nas.measurement import Measurement
+from nas.space.landmarks import landmark_in
+from nas.space.space import SearchSpace
+from nas.study.config import StudyConfig
+from nas.study.confirm.judge import CANDIDATES_KEY, judged
+from nas.study.records import Study, TrialRecord, front_of
+from nas.study.run.checkpoints import KEEPS_KEY, LANDMARK_ATTR, CheckpointFolder
+from nas.study.run.training import OnEpoch, Training
+from nas.study.run.worker import StopFlag, Worker
+from nas.study.store import tables
+from nas.study.store.engine import close_storage, exclusive, explained, open_storage
+from nas.study.store.ledger import Ledger, new_worker_id
+from nas.training.checkpoint import load_weights
+from nas.training.testing import correct_on_test
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+POLL_S = 0.5
+FIRST_SEED = 100_000
+"""Added to a study's seed: confirmations use seeds that no search and no calibration has used."""
+TOP = 3
+"""Networks that are confirmed where nobody says how many."""
+DIGEST_ATTR = "digest"
+"""Attribute of an enqueued Optuna trial: the network that it is to train."""
+
+
+def candidates_for(study: Study, top: int | None) -> list[TrialRecord]:
+    """The best trained networks of a study beside the plain one, best first; of several objectives first its front.
+
+    Raises:
+        UserError: there are none, or fewer than ``top``.
+    """
+    trials = study.trials()
+    front = {t.number for t in front_of(trials, study.settings.goals)}
+    complete = [t for t in trials if t.merit is not None and t.landmark != "plain"]
+    complete.sort(key=lambda t: (t.number not in front, -(t.merit or 0.0), t.number))
+    if not complete:
+        raise UserError(f"study {study.name!r} has no complete trial beside the plain network yet: nothing to confirm")
+    if top is not None and top > len(complete):
+        raise UserError(
+            f"--top: {top} asked for, but study {study.name!r} has {len(complete)} complete trials beside the plain "
+            "network"
+        )
+    return complete[: top or TOP]
+
+
+def prepare_confirmation(study: Study, *, top: int | None, num_seeds: int) -> None:
+    """Store what is to be trained; what an earlier call stored stays, and more networks or seeds are added.
+
+    Args:
+        top: best trained networks of the study; the plain network and the landmarks come beside them.
+        num_seeds: trainings of each network.
+    """
+    if not study.data["num_test"]:
+        raise UserError(f"study {study.name!r}: its data has no test part; see data.test_fraction in the study file")
+    chosen = {t.digest: t.architecture for t in candidates_for(study, top) if t.digest and t.architecture}
+    config = StudyConfig.parse(study.config, f"study {study.name}")
+    space = SearchSpace.from_dict(study.space)
+    networks = {name: landmark_in(space, name) for name in config.landmarks}
+    landmarks = {network.digest: name for name, network in networks.items()}
+    planned = {network.digest: network for network in networks.values()} | chosen
+    with exclusive(study.url), explained(study.url):
+        stored = study.confirmations()
+        known = stored[0].provenance[CANDIDATES_KEY] if stored else []
+        candidates = list(dict.fromkeys([*known, *chosen]))
+        for record in stored[0].trials() if stored else ():
+            if record.digest and record.architecture:
+                planned[record.digest] = record.architecture
+        storage = open_storage(study.url)
+        try:
+            for number in range(max(num_seeds, len(stored))):
+                part = config.of_confirmation(config.seed + FIRST_SEED + number)
+                notes = {CANDIDATES_KEY: candidates, KEEPS_KEY: number == 0}
+                _store_seed(storage, study, part, planned=planned, landmarks=landmarks, notes=notes)
+        finally:
+            close_storage(storage)
+
+
+def _store_seed(
+    storage: "RDBStorage",
+    study: Study,
+    config: StudyConfig,
+    *,
+    planned: dict[str, Architecture],
+    landmarks: dict[str, str],
+    notes: dict[str, Any],
+) -> None:
+    """One companion study with its trials waiting; goes on where an earlier call broke off."""
+    made = optuna.create_study(study_name=config.name, storage=storage, direction="maximize", load_if_exists=True)
+    space = SearchSpace.from_dict(study.space)
+    enqueued = {trial.user_attrs.get(DIGEST_ATTR) for trial in made.get_trials(deepcopy=False)}
+    for digest, architecture in planned.items():
+        if digest not in enqueued:
+            attributes = {DIGEST_ATTR: digest}
+            if digest in landmarks:
+                attributes[LANDMARK_ATTR] = landmarks[digest]
+            made.enqueue_trial(space.encode(architecture) or {}, user_attrs=attributes)
+    ledger = Ledger(storage, made._study_id, new_worker_id())
+    for trial in made.get_trials(deepcopy=False):
+        digest = trial.user_attrs[DIGEST_ATTR]
+        ledger.own(trial._trial_id, planned[digest], landmarks.get(digest))
+    row: dict[str, Any] = {
+        "target": len(planned),
+        "provenance": study.provenance | notes,
+    }
+    mine = tables.studies.c.study_id == made._study_id
+    with storage.engine.begin() as connection:
+        if connection.execute(sa.update(tables.studies).where(mine).values(row)).rowcount:
+            return
+        row |= {
+            "study_id": made._study_id,
+            "name": config.name,
+            "created_at": time.time(),
+            "config": config.model_copy(update={"trials": len(planned)}).to_dict(),
+            "config_text": study.config_text,
+            "space": study.space,
+            "data": study.data,
+            "candidates_of": None,
+            "confirms": study.study_id,
+        }
+        connection.execute(sa.insert(tables.studies).values(row))
+
+
+class TestedTraining(Training):
+    """Trains a network in full, and shows it the test images once it is done."""
+
+    __test__ = False
+
+    def of(self, part: Study) -> Self:
+        """The same data with the seed of another companion study."""
+        twin = copy.copy(self)
+        twin.config = StudyConfig.parse(part.config, f"study {part.name}")
+        return twin
+
+    def __call__(
+        self, architecture: Architecture, *, on_epoch: OnEpoch, should_stop: Callable[[], bool], checkpoint: Path
+    ) -> Measurement:
+        """Train, then measure on the test part; both are stored in one transaction."""
+        measurement = super().__call__(architecture, on_epoch=on_epoch, should_stop=should_stop, checkpoint=checkpoint)
+        model = build_model(architecture)
+        load_weights(checkpoint, model)
+        return replace(measurement, test_correct=correct_on_test(model, self.data, self.training))
+
+
+def confirm_networks(study: Study, training: TestedTraining, *, stop: StopFlag, worker_id: str) -> None:
+    """Work on a confirmation until every network has every seed, by this worker and the others.
+
+    Args:
+        study: the one that is confirmed, or any of its companion studies.
+    """
+    parts = study.confirmations()
+    while not stop() and (left := [part for part in parts if part.num_ended() < part.target]):
+        for part in left:
+            Worker(part, training.of(part), stop=stop, worker_id=worker_id).run()
+        if not stop() and any(part.num_ended() < part.target for part in left):  # others hold the rest
+            time.sleep(POLL_S)
+
+
+def drop_losers(study: Study) -> None:
+    """Remove the weights of all networks but the winner and the plain one; both keep those of the first seed."""
+    found = judged(study)
+    if found is None:
+        return
+    first = study.confirmations()[0]
+    folder = CheckpointFolder(first)
+    for record in first.trials():
+        if record.digest not in (found.winner.network.digest, found.plain.network.digest):
+            folder.path(record.number).unlink(missing_ok=True)

@@ -1,0 +1,259 @@
+"""Creating a study or joining a stored one."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from nas.errors import StorageError, UserError
+from nas.estimate.config import EstimateConfig
+from nas.space.landmarks import landmark_in
+from nas.space.space import SearchSpace
+from nas.study.config import RUNTIME_KEYS, StudyConfig
+from nas.study.records import Study, open_study
+from nas.study.store import tables
+from nas.study.store.engine import (
+    close_storage,
+    exclusive,
+    explained,
+    open_engine,
+    open_storage,
+    sqlite_path,
+)
+
+if TYPE_CHECKING:
+    import optuna
+
+    from nas.estimate.ranking import Calibration
+    from nas.training.summary import DataSummary
+
+PACKAGES = (
+    "fusion-nas",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "optuna",
+    "sqlalchemy",
+    "numpy",
+    "scikit-learn",
+)
+
+
+def stored_study(url: str, name: str) -> Study | None:
+    """The study of this name, None where the database or the study does not exist yet."""
+    path = sqlite_path(url)
+    if path is not None and (not path.exists() or path.stat().st_size == 0):
+        return None
+    engine = open_engine_or_none(url)
+    if engine is None:
+        return None
+    with explained(url), engine.connect() as connection:
+        found = connection.scalar(sa.select(tables.studies.c.study_id).where(tables.studies.c.name == name))
+    return open_study(url, name) if found is not None else None
+
+
+def open_engine_or_none(url: str) -> sa.Engine | None:
+    """An engine, or None where the database has none of our tables yet."""
+    try:
+        return open_engine(url)
+    except StorageError as error:
+        if "holds no fusion-nas study" in str(error):
+            return None
+        raise
+
+
+def check_same(config: StudyConfig, study: Study) -> None:
+    """Refuse a study file that would change what the stored scores mean."""
+    differences = config.differences(study.config)
+    stored = SearchSpace.from_dict(study.space)
+    given = SearchSpace.load(config.space).on(
+        backbone=config.backbone, num_classes=stored.num_classes, in_chans=stored.in_chans
+    )
+    if given.digest != stored.digest:
+        differences.append(
+            f"space: stored {stored.name!r} with digest {stored.digest}, given {given.name!r} with {given.digest}"
+        )
+    if differences:
+        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")  # noqa: PLR2004
+        may = f"{', '.join(RUNTIME_KEYS[:-1])} and {RUNTIME_KEYS[-1]}"
+        raise UserError(
+            f"study {study.name!r} is stored with other settings: {shown}. "
+            f"Only {may} may change; give the study a new name to start another"
+        )
+
+
+def describe(config: StudyConfig) -> "DataSummary":
+    """Open what a study file names, so that a mistake shows before anything is stored. Imports torch.
+
+    Raises:
+        UserError: the data cannot be read, or network, sampler or constraints do not fit them.
+    """
+    from nas.study.launch.plan import check_constraints
+    from nas.study.search.sampler import check_sampler
+    from nas.training.data import open_data
+    from nas.training.run import check_start
+
+    data = open_data(config.data)
+    check_start(config.backbone, config.training, data.summary)
+    space = SearchSpace.load(config.space).on(
+        backbone=config.backbone, num_classes=data.num_classes, in_chans=data.in_chans
+    )
+    check_sampler(config.sampler, space)
+    check_constraints(config, space, data.input_size)
+    return data.summary
+
+
+def create_study(
+    config: StudyConfig,
+    text: str,
+    url: str,
+    describe: Callable[[StudyConfig], "DataSummary"],
+    calibration: "Calibration | None" = None,
+) -> Study:
+    """Store a new study with its landmarks waiting; safe against a second launcher and a crash in between.
+
+    Args:
+        describe: opens the data.
+        calibration: decides what `estimate: auto` means; without one it means a full training of every candidate.
+
+    Raises:
+        UserError: `estimate: predictor` without a calibration to fit it to.
+    """
+    import alembic.context  # noqa: F401 - Optuna would import it late; now it need not be waited for
+    import optuna
+
+    from nas.study.store import ledger  # noqa: F401 - as well
+
+    if config.estimate.by == "predictor" and calibration is None:
+        raise UserError("estimate: predictor needs the study's calibration; nas search begins with it")
+    space = SearchSpace.load(config.space)
+    summary = describe(config)
+    space = space.on(backbone=config.backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
+    with exclusive(url), explained(url):
+        if (stored := stored_study(url, config.name)) is not None:  # another launcher was faster
+            return stored
+        storage = open_storage(url, create=True)
+        row = {
+            "created_at": time.time(),
+            "config_text": text,
+            "space": space.to_dict(),
+            "data": asdict(summary),
+            "provenance": provenance() | ({"calibration": calibration.to_dict()} if calibration else {}),
+        }
+
+        def make(config: StudyConfig, target: int, candidates_of: int | None) -> tuple[dict[str, Any], "optuna.Study"]:
+            made = optuna.create_study(
+                study_name=config.name,
+                storage=storage,
+                directions=list(config.objectives.values()),
+                load_if_exists=True,
+            )
+            own = {
+                "study_id": made._study_id,
+                "name": config.name,
+                "target": target,
+                "config": config.to_dict(),
+                "candidates_of": candidates_of,
+                "confirms": None,
+            }
+            return row | own, made
+
+        first, study = make(config, min(config.trials, _capacity(config, space)), None)
+        rows = [first]
+        _enqueue_landmarks(study, config, space)
+        estimate = _resolved(config.estimate, calibration)
+        if estimate.cheap:
+            scored = config.of_candidates(estimate)
+            rows.append(make(scored, min(scored.trials, space.size), study._study_id)[0])
+        with storage.engine.begin() as connection:
+            connection.execute(sa.insert(tables.studies), rows)
+        close_storage(storage)
+    return open_study(url, config.name)
+
+
+def _resolved(estimate: EstimateConfig, calibration: "Calibration | None") -> EstimateConfig:
+    """What `auto` means after a calibration."""
+    if estimate.by != "auto":
+        return estimate
+    return estimate.model_copy(update=calibration.settings if calibration else {"by": "full"})
+
+
+def _capacity(config: StudyConfig, space: SearchSpace) -> int:
+    """Distinct networks that the study can train: those of the space and the landmarks outside it."""
+    return space.size + sum(landmark_in(space, name) not in space for name in config.landmarks)
+
+
+def _enqueue_landmarks(study: Any, config: StudyConfig, space: SearchSpace) -> None:
+    waiting = {trial.user_attrs.get("landmark") for trial in study.get_trials(deepcopy=False)}
+    for name in config.landmarks:
+        if name not in waiting:
+            params = space.encode(landmark_in(space, name)) or {}
+            study.enqueue_trial(params, user_attrs={"landmark": name})
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and machine, without importing the packages."""
+    return {
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpus": cpu_count(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_target(study: Study, target: int) -> int:
+    """Set how many trials the study is to have in the end, at most as many as there are networks; returns it."""
+    config = StudyConfig.parse(study.config, f"study {study.name}")
+    target = min(target, _capacity(config, SearchSpace.from_dict(study.space)))
+    with explained(study.url), open_engine(study.url).begin() as connection:
+        connection.execute(
+            sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(target=target)
+        )
+    return target
+
+
+def set_tracking(study: Study, tracker: str | None) -> None:
+    """Store which tracker the study's workers use from now on."""
+    config = {**study.config, "tracking": tracker}
+    with explained(study.url), open_engine(study.url).begin() as connection:
+        connection.execute(
+            sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(config=config)
+        )
+
+
+def sweep_study(study: Study, excused: Collection[str] = ()) -> int:
+    """Put back what dead workers of the study held; returns how many trials."""
+    from nas.study.store.recover import sweep
+
+    with explained(study.url):
+        storage = open_storage(study.url)
+        try:
+            return sum(sweep(storage, part.study_id, excused) for part in study.parts())
+        finally:
+            close_storage(storage)
+
+
+def absolute_url(url: str) -> str:
+    """The URL as a worker with another working directory must see it."""
+    path = sqlite_path(url)
+    return url if path is None else f"sqlite:///{Path(path).resolve()}"

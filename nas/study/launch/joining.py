@@ -1,0 +1,55 @@
+"""Joining a stored study: what a worker process does from its first moment to its last."""
+
+import signal
+from collections.abc import Callable
+
+import torch
+
+from nas.study.confirm.prepare import TestedTraining, confirm_networks
+from nas.study.launch.processes import TIME_LIMIT_SIGNALS, let_signals_through
+from nas.study.records import open_study
+from nas.study.run.scoring import score_candidates
+from nas.study.run.training import Training
+from nas.study.run.worker import StopFlag, Worker
+from nas.study.store.ledger import new_worker_id
+
+
+def join_study(
+    name: str,
+    url: str,
+    *,
+    worker_id: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    shared: bool = False,
+    max_trials: int | None = None,
+    deadline: float | None = None,
+    orphaned: Callable[[], bool] | None = None,
+    stay: bool = True,
+) -> bool:
+    """Train trials of a study until it is done or a signal comes; returns whether a signal came.
+
+    Args:
+        shared: whether other workers use the device.
+        deadline: moment after which the worker puts its trial back and leaves.
+        orphaned: whether the process that wanted this worker is gone.
+        stay: wait, with nothing left to draw, for what other workers may leave.
+    """
+    stop, worker_id = StopFlag(orphaned=orphaned, deadline=deadline), worker_id or new_worker_id()
+    for number in (signal.SIGINT, signal.SIGTERM, *TIME_LIMIT_SIGNALS):
+        signal.signal(number, lambda *_: stop.set())
+    let_signals_through()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    study = open_study(url, name)
+    if study.confirms is not None:
+        tested = TestedTraining(study, device=device, threads=threads, shared=shared)
+        confirm_networks(study, tested, stop=stop, worker_id=worker_id)
+    else:
+        candidates = study.candidates()
+        if candidates is not None and candidates.num_ended() < candidates.target:
+            cheap = Training(candidates, device=device, threads=threads, shared=shared)
+            score_candidates(candidates, cheap, stop=stop, worker_id=worker_id)
+        training = Training(study, device=device, threads=threads, shared=shared)
+        Worker(study, training, stop=stop, worker_id=worker_id).run(max_trials, stay=stay)
+    return stop() and deadline is None

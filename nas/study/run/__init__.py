@@ -1,0 +1,1 @@
+"""What a worker does: its loop, training, scoring and the checkpoints."""

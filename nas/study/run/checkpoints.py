@@ -1,0 +1,118 @@
+"""Where the checkpoints of a study lie, and which of them are kept."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from nas.study.records import Study
+from nas.study.store.engine import sqlite_path
+
+LANDMARK_ATTR = "landmark"
+"""Attribute of an Optuna trial that trains a landmark: its name."""
+
+ROOT_VARIABLE = "FUSION_NAS_CHECKPOINTS"
+"""Environment variable that names the folder of all checkpoints."""
+DEFAULT_ROOT = Path("studies/checkpoints")
+"""For databases on a server; machines must share the folder if a trial is to go on elsewhere from its checkpoint."""
+
+KEEPS_KEY = "confirmed_keeps_weights"
+"""Where the provenance of a confirmation's companion study says whether it keeps its networks' weights."""
+
+FILE_NAME = re.compile(r"trial-(?P<number>\d+)\.ckpt|\.trial-(?P<half>\d+)\.ckpt\..+")
+
+
+def checkpoint_root(url: str) -> Path:
+    """The folder of the environment variable, else the one beside an SQLite database."""
+    root, database = os.environ.get(ROOT_VARIABLE), sqlite_path(url)
+    if root:
+        return Path(root)
+    return database.parent / "checkpoints" if database else DEFAULT_ROOT
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Numbers of trials whose files may not go."""
+
+    running: frozenset[int]
+    """A half-written file may become a checkpoint yet."""
+    checkpoints: frozenset[int]
+    """Trials that have not ended or may yet go on, and what can be exported: the best, the front, the plain network."""
+
+
+class Standing(NamedTuple):
+    """What decides about the files of a trial."""
+
+    number: int
+    state: str
+    """complete, pruned, running, waiting or fail."""
+    values: tuple[float, ...]
+    """Of the objectives; none where the trial is not complete or breaks a constraint."""
+    landmark: str | None
+    paused: bool
+    """Whether a rung has stopped it."""
+
+
+def needed(study: Study, trials: Iterable[Standing], *, over: bool) -> Needed:
+    """What the trials of a study need. Of a confirmation, one seed keeps all networks, the others none.
+
+    Args:
+        over: whether no trial will be trained any more, also none that a rung has stopped.
+    """
+    every = tuple(trials)
+    if study.confirms is None:
+        kept = _front(study, every) | {t.number for t in every if t.landmark == "plain"}
+    else:
+        kept = {t.number for t in every if t.state == "complete" and study.provenance[KEEPS_KEY]}
+    kept |= {t.number for t in every if t.state in ("running", "waiting")}
+    if not over:
+        kept |= {t.number for t in every if t.paused and t.state == "pruned"}
+    return Needed(
+        running=frozenset(t.number for t in every if t.state == "running"),
+        checkpoints=frozenset(kept),
+    )
+
+
+def _front(study: Study, every: Sequence[Standing]) -> set[int]:
+    """The trials that none dominates; with one objective the first of the best."""
+    goals = study.settings.goals
+    able = [t for t in sorted(every, key=lambda t: t.number) if t.state == "complete" and t.values]
+    front = [able[i].number for i in goals.front([t.values for t in able])]
+    return set(front if goals.several else front[:1])
+
+
+class CheckpointFolder:
+    """One file a trial: written while it trains, removed when the trial has ended unless it is to be kept.
+
+    Two studies of one name do not share files: the moment of a study's creation is part of its folder's name.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.folder = checkpoint_root(study.url) / f"{study.file_name}-{round(study.created_at * 1000):x}"
+
+    def path(self, number: int) -> Path:
+        """The file of a trial, whether it exists or not."""
+        return self.folder / f"trial-{number}.ckpt"
+
+    def files(self) -> dict[Path, int]:
+        """Every file with the number of its trial: checkpoints, and what is being or was half written."""
+        found = ((path, FILE_NAME.fullmatch(path.name)) for path in self.folder.glob("*"))
+        return {path: int(match["number"] or match["half"]) for path, match in found if match}
+
+    def orphans(self, files: Mapping[Path, int], wanted: Needed) -> list[Path]:
+        """Those of ``files``, listed before the trials were read, that no trial needs."""
+        return sorted(
+            path
+            for path, number in files.items()
+            if number not in (wanted.running if path.name.startswith(".") else wanted.checkpoints)
+        )
+
+    def remove(self, paths: Iterable[Path]) -> int:
+        """Remove files; returns how many. Another worker may do the same at the same time."""
+        count = 0
+        for path in paths:
+            path.unlink(missing_ok=True)
+            count += 1
+        return count

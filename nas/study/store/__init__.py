@@ -1,0 +1,1 @@
+"""The database of studies. The only place that knows SQL."""
