@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -31,9 +31,12 @@ from benchmarks.fidelity import MICRO, PROBLEMS
 from benchmarks.markdown import fill, markdown
 from nas.architecture import Architecture, Backbone
 from nas.documents import dump_document, read_document, write_atomically
-from nas.study.records import TrialRecord, open_study
+from nas.study.store.reader import open_study
 from nas.training import run
 from nas.training.data import DataSource, open_data
+
+if TYPE_CHECKING:
+    from nas.study.records import TrialRecord
 
 RESULTS = Path(__file__).parent / "results" / "clocked.json"
 CUED = PROBLEMS["cued"]

@@ -34,7 +34,7 @@ from nas.documents import write_atomically
 from nas.measurement import Interrupted, Measurement, Outcome, StabilityEvent
 from nas.space.landmarks import LANDMARKS, landmark_in
 from nas.space.space import SearchSpace
-from nas.study.records import wilson_interval
+from nas.statistics import wilson_interval
 from nas.training import run as training_run
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import DataSource, open_data

@@ -34,10 +34,11 @@ from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from nas.study.pareto import hypervolume
-from nas.study.records import Study
+from nas.study.run.stop import StopFlag
 from nas.study.run.training import OnEpoch
-from nas.study.run.worker import StopFlag, Worker
+from nas.study.run.worker import Worker
 from nas.study.search.sampler import suggest
+from nas.study.store.reader import Study
 from nas.training.summary import DataSummary
 
 ROOT = Path(__file__).resolve().parents[1]

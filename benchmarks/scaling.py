@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.markdown import fill, markdown  # noqa: E402
 from nas.documents import write_atomically  # noqa: E402
-from nas.study.records import open_study  # noqa: E402
+from nas.study.store.reader import open_study  # noqa: E402
 
 PAGE = HERE.parent / "docs" / "distributed.md"
 

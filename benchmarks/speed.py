@@ -47,12 +47,13 @@ from nas.measurement import EpochRecord, Measurement, Outcome  # noqa: E402
 from nas.space.space import SearchSpace  # noqa: E402
 from nas.study.config import StudyConfig  # noqa: E402
 from nas.study.launch.create import create_study  # noqa: E402
-from nas.study.records import Study, open_study  # noqa: E402
+from nas.study.run.stop import StopFlag  # noqa: E402
 from nas.study.run.training import Training  # noqa: E402
-from nas.study.run.worker import StopFlag, Worker  # noqa: E402
+from nas.study.run.worker import Worker  # noqa: E402
 from nas.study.search.sampler import distributions  # noqa: E402
-from nas.study.store.engine import close_storage, open_storage  # noqa: E402
-from nas.study.store.ledger import Ledger  # noqa: E402
+from nas.study.store.optuna_storage import close_storage, open_storage  # noqa: E402
+from nas.study.store.reader import Study, open_study  # noqa: E402
+from nas.study.store.trials import Ledger  # noqa: E402
 from nas.training import run  # noqa: E402
 from nas.training.config import DataConfig, TrainingConfig  # noqa: E402
 from nas.training.data import open_data  # noqa: E402

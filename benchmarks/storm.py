@@ -31,9 +31,9 @@ from nas.documents import write_atomically
 from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.records import Study, open_study
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
+from nas.study.store.reader import Study, open_study
 from nas.training.summary import DataSummary
 from tests.postgres import running
 
@@ -103,7 +103,8 @@ def _result(outcome: Outcome, epochs: list[EpochRecord], reason: str | None) -> 
 
 def work(url: str) -> None:
     """One worker; waits for the common start so that imports are not measured."""
-    from nas.study.run.worker import StopFlag, Worker
+    from nas.study.run.stop import StopFlag
+    from nas.study.run.worker import Worker
 
     worker = Worker(open_study(url, NAME), no_training, stop=StopFlag())
     print("ready", flush=True)

@@ -24,7 +24,7 @@ from nas.errors import NasError
 from nas.report.live import screen
 from nas.report.page import write_report
 from nas.report.summary import Summary, summarise, summary_text
-from nas.study.records import Study, open_study
+from nas.study.store.reader import Study, open_study
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"

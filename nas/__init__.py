@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from nas.fusion.models import build_model
     from nas.measurement import EpochRecord, Measurement, StabilityEvent
     from nas.space.space import SearchSpace
-    from nas.study.records import Study, TrialRecord, open_study
+    from nas.study.records import TrialRecord
+    from nas.study.store.reader import Study, open_study
     from nas.training.run import train
 
 __version__ = "0.1.0"

@@ -5,8 +5,14 @@ seed and therefore in one order of the data. ``correct`` is (A, S, n): which ima
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+from collections.abc import Sequence
 
 import numpy as np
 import scipy
@@ -185,3 +191,10 @@ def seeds_needed(value: float, variance: float, from_images: float = 0.0, *, cou
     z = float(scipy.special.ndtri(1 - LEVEL / (2 * count)) + scipy.special.ndtri(POWER))
     room = value**2 - z**2 * from_images
     return max(2, math.ceil(z**2 * variance / room)) if room > 0 else None
+
+
+def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of an accuracy measured on ``count`` images (Wilson 1927): sampling of images, not of seeds."""
+    centre = (score + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(score * (1 - score) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return centre - half, centre + half

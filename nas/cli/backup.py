@@ -14,8 +14,8 @@ def backup(
     storage: Storage = DEFAULT_URL,
 ) -> int:
     """Copy the database of a study while workers write to it."""
-    from nas.study.records import open_study
     from nas.study.store.backup import backup as copy
+    from nas.study.store.reader import open_study
 
     open_study(storage, study_name)
     size = copy(storage, output)

@@ -58,7 +58,8 @@ def measure(
     """Do what is missing of a study's calibration and say how far it is; None after Ctrl-C."""
     from nas.cli.progress import say
     from nas.estimate.calibrate import calibrate as run
-    from nas.study.calibration.table import CalibrationTable, task_of
+    from nas.study.calibration.task import task_of
+    from nas.study.store.calibrations import CalibrationTable
 
     task = task_of(study, config)
     say(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nas.study.confirm.judge import Progress
     from nas.study.launch.engines import Engine
     from nas.study.launch.engines import Workers as RunningWorkers
-    from nas.study.records import Study
+    from nas.study.store.reader import Study
 
 POLL_S = 0.5
 TELL_EVERY_S = 5.0
@@ -56,8 +56,9 @@ def confirm(
     a larger --top or --seeds adds to what is there.
     """
     from nas.report.confirm import verdict
-    from nas.study.confirm.prepare import drop_losers, prepare_confirmation
-    from nas.study.records import open_study
+    from nas.study.confirm.prepare import prepare_confirmation
+    from nas.study.confirm.train import drop_losers
+    from nas.study.store.reader import open_study
 
     study = open_study(storage, study_name)
     starter = chosen_engine(
@@ -77,7 +78,7 @@ def _train(study: "Study", engine: "Engine") -> bool:
     """Do what is left with the workers of an engine, and say how far it is; True after Ctrl-C."""
     from nas.cli.progress import say
     from nas.study.confirm.judge import progress_of
-    from nas.study.launch.create import sweep_study
+    from nas.study.recovery import sweep_study
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)

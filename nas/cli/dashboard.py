@@ -17,7 +17,7 @@ def dashboard(
 ) -> int:
     """Show a study live in a browser until interrupted; on SQLite it only reads."""
     from nas.study.dashboard import dashboard_server
-    from nas.study.records import open_study
+    from nas.study.store.reader import open_study
 
     study = open_study(storage, study_name)
     with dashboard_server(study, host, port) as server:

@@ -10,7 +10,7 @@ from nas.cli.options import DEFAULT_URL, Storage, StudyName
 from nas.errors import UserError
 
 if TYPE_CHECKING:
-    from nas.study.records import Study
+    from nas.study.store.reader import Study
 
 
 class Format(StrEnum):
@@ -48,7 +48,7 @@ def export(
 ) -> int:
     """Write an architecture, or the trained network once it is verified to compute what it did in the study."""
     from nas.export.files import FRONT, format_of, front_files
-    from nas.study.records import open_study
+    from nas.study.store.reader import open_study
 
     study = open_study(storage, study_name)
     if trial == FRONT:

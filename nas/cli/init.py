@@ -21,7 +21,7 @@ def init(
     from nas.cli.progress import say
     from nas.documents import write_atomically
     from nas.errors import UserError
-    from nas.study.launch.create import cpu_count
+    from nas.machine import cpu_count
 
     if output.suffix not in (".yaml", ".yml"):
         raise UserError(f"{output}: expected a file name that ends in .yaml")

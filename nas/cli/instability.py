@@ -11,7 +11,7 @@ def instability(study_name: StudyName, storage: Storage = DEFAULT_URL, as_json: 
     """Print which fusions broke in training, by which signal and at which step, with 95 % intervals."""
     from nas.report.combinations import combinations, combinations_table
     from nas.report.instability import instability as of
-    from nas.study.records import open_study
+    from nas.study.store.reader import open_study
 
     trials = open_study(storage, study_name).trials()
     rows, whole = combinations(trials), of(trials)

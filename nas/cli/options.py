@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nas.errors import UserError
-from nas.study.store.engine import DEFAULT_URL, STORAGE_VARIABLE
+from nas.study.store.urls import DEFAULT_URL, STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from nas.study.launch.engines import Engine
@@ -67,7 +67,7 @@ def worker_wish(text: str | None) -> int | Literal["auto"] | None:
 
 def worker_count(text: str | None, default: int) -> int:
     """The number of processes of this machine that ``--workers`` asks for; auto: one a core."""
-    from nas.study.launch.create import cpu_count
+    from nas.machine import cpu_count
 
     wish = worker_wish(text)
     return cpu_count() if wish == "auto" else wish or default

@@ -14,10 +14,11 @@ from nas.cli.options import INTERRUPTED
 from nas.errors import StorageError
 from nas.report.live import screen
 from nas.report.summary import ENDED_EARLY, Summary, counts_text, pace_text, summarise, summary_text
-from nas.study.launch.create import sweep_study
 from nas.study.launch.engines import Engine, Workers
-from nas.study.records import Study
-from nas.study.store.engine import DEFAULT_URL, RECONNECT_S, connection_lost, redact
+from nas.study.recovery import sweep_study
+from nas.study.store.errors import RECONNECT_S, connection_lost
+from nas.study.store.reader import Study
+from nas.study.store.urls import DEFAULT_URL, redact
 
 POLL_S = (0.5, 5.0)
 """Least and greatest rest between two looks; between them twenty times the CPU time of a look."""

@@ -17,7 +17,7 @@ def report(
 ) -> int:
     """Write a page that shows the answer, the search, what matters, what broke and every trial."""
     from nas.report.page import write_report
-    from nas.study.records import open_study
+    from nas.study.store.reader import open_study
 
     found = write_report(open_study(storage, study_name), output)
     typer.echo(f"{output}: {found.answer.headline}")

@@ -32,7 +32,7 @@ def resume(
     """Go on with a stored study from the database alone."""
     from nas.cli.progress import say, work
     from nas.study.launch.create import set_target
-    from nas.study.records import open_study
+    from nas.study.store.reader import open_study
 
     study = open_study(storage, study_name)
     limit = seconds(timeout) or study.config["timeout_s"]

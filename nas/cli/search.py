@@ -46,14 +46,8 @@ def search(
     from nas.cli.progress import say, work
     from nas.study.config import StudyConfig
     from nas.study.launch import processes
-    from nas.study.launch.create import (
-        check_same,
-        create_study,
-        describe,
-        set_target,
-        set_tracking,
-        stored_study,
-    )
+    from nas.study.launch.create import check_same, create_study, describe, set_target, set_tracking
+    from nas.study.store.studies import stored_study
     from nas.training.tracking import check_tracker
 
     overrides = list(set_ or ())

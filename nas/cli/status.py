@@ -18,7 +18,7 @@ def status(
     """Trials by state and reason, the best so far beside the plain network, throughput, workers, and what is stale."""
     from nas.report.summary import health_text, summarise, summary_text
     from nas.study.doctor import examine
-    from nas.study.records import open_study, study_names
+    from nas.study.store.reader import open_study, study_names
 
     if watch and as_json:
         raise UserError("--watch: shows a screen or lines for people; ask with --json as often as needed instead")

@@ -35,7 +35,8 @@ def trials(
 ) -> int:
     """Print the trials of a study."""
     from nas.report.trials import trials_csv, trials_json, trials_table
-    from nas.study.records import front_of, open_study
+    from nas.study.records import front_of
+    from nas.study.store.reader import open_study
 
     study = open_study(storage, study_name)
     every, goals = study.trials(), study.settings.goals

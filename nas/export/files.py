@@ -5,8 +5,10 @@ from typing import Any
 
 from nas.errors import UserError
 from nas.space.space import SearchSpace
+from nas.statistics import wilson_interval
 from nas.study.confirm.judge import judged
-from nas.study.records import Study, TrialRecord, landmark_of, wilson_interval
+from nas.study.records import TrialRecord, landmark_of
+from nas.study.store.reader import Study
 
 ENDINGS: dict[str, tuple[str, ...]] = {"yaml": (".yaml", ".yml"), "json": (".json",), "onnx": (".onnx",), "timm": ()}
 """Endings that a format's files may have; timm is a folder of any name."""

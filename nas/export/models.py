@@ -16,9 +16,10 @@ from nas.export.preprocessing import preprocessing_of
 from nas.export.timm_folder import check_replaceable, write_folder
 from nas.export.verify import Verification, verify
 from nas.export.weights import retrained_model, stored_model
-from nas.study.launch.create import cpu_count
-from nas.study.records import Study, TrialRecord
+from nas.machine import cpu_count
+from nas.study.records import TrialRecord
 from nas.study.run.training import Training
+from nas.study.store.reader import Study
 
 WRITERS = {"timm": write_folder, "onnx": write_onnx}
 

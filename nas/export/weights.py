@@ -6,9 +6,10 @@ from pathlib import Path
 from nas.architecture import Architecture
 from nas.errors import NasError, UserError
 from nas.fusion.models import FusionResNet, build_model
-from nas.study.records import Study, TrialRecord
+from nas.study.records import TrialRecord
 from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.run.training import Training
+from nas.study.store.reader import Study
 from nas.training.checkpoint import Checkpoint, CheckpointError, load_weights
 
 

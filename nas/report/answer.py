@@ -6,10 +6,12 @@ from pathlib import Path
 
 from nas.report.front import head
 from nas.report.summary import ENDED_EARLY, early_end, value_text
+from nas.statistics import wilson_interval
 from nas.study.goals import Objectives
 from nas.study.pareto import losses_of
-from nas.study.records import Study, TrialRecord, best_of, front_of, landmark_of, wilson_interval
-from nas.study.store.engine import DEFAULT_URL, redact
+from nas.study.records import TrialRecord, best_of, front_of, landmark_of
+from nas.study.store.reader import Study
+from nas.study.store.urls import DEFAULT_URL, redact
 
 NOTE = (
     "One seed each, and intervals of the {count} validation images alone: a candidate to confirm with more seeds, "

@@ -14,7 +14,8 @@ from nas.architecture import ATTENTIONS, PATTERNS, Architecture
 from nas.backbones import STAGES
 from nas.report.instability import is_unstable
 from nas.report.summary import ENDED
-from nas.study.records import TrialRecord, wilson_interval
+from nas.statistics import wilson_interval
+from nas.study.records import TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from nas.statistics import Difference
 from nas.study.confirm.judge import Judgement, Row, judged, progress_of
-from nas.study.records import Study
+from nas.study.store.reader import Study
 
 WIDTH = 120
 NOTE = (

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from nas.architecture import PATTERNS
 from nas.backbones import STAGES
 from nas.report.summary import ENDED
-from nas.study.records import TrialRecord, wilson_interval
+from nas.statistics import wilson_interval
+from nas.study.records import TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)

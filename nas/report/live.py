@@ -9,7 +9,8 @@ from rich.text import Text
 
 from nas.report.summary import ENDED_EARLY, Summary, front_text, pace_text, states_text
 from nas.report.trials import stages_text
-from nas.study.records import TrialRecord, wilson_interval
+from nas.statistics import wilson_interval
+from nas.study.records import TrialRecord
 
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 12

@@ -25,8 +25,9 @@ from nas.report.front import Front, Limit, Rung, front, limits, rungs
 from nas.report.history import Spending, history, kind_of, spending, survivors
 from nas.report.instability import Instability, instability
 from nas.report.summary import candidate_summary, duration_text, value_text
-from nas.study.records import Study, TrialRecord
-from nas.study.store.engine import redact
+from nas.study.records import TrialRecord
+from nas.study.store.reader import Study
+from nas.study.store.urls import redact
 
 
 @dataclass(frozen=True, kw_only=True)

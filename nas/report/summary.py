@@ -5,8 +5,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nas.statistics import wilson_interval
 from nas.study.doctor import Health
-from nas.study.records import Study, TrialRecord, WorkerRecord, best_of, front_of, landmark_of, wilson_interval
+from nas.study.records import TrialRecord, WorkerRecord, best_of, front_of, landmark_of
+from nas.study.store.reader import Study
 
 SKEW_S = 5.0
 """A clock that is further off than this is worth a word."""

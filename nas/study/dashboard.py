@@ -1,33 +1,15 @@
 """Optuna's dashboard on a study database: live, and on SQLite read-only, so that it can neither lock nor change one."""
 
-import sqlite3
 from collections.abc import Callable
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import optuna
-import sqlalchemy as sa
-
 from nas.errors import UserError
-from nas.study.records import Study
-from nas.study.store.engine import BUSY_TIMEOUT_S, explained, open_storage, sqlite_path
+from nas.study.store.optuna_storage import read_only_storage
+from nas.study.store.reader import Study
 
 INSTALL = "nas dashboard needs the package optuna-dashboard; install it with: pip install 'fusion-nas[dashboard]'"
-
-
-def read_only_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage on an existing database; connections to SQLite cannot write."""
-    path = sqlite_path(url)
-    if path is None:
-        return open_storage(url)
-    uri = f"{path.resolve().as_uri()}?mode=ro"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-
-    with explained(url):
-        return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": sa.NullPool})
 
 
 def dashboard_app(study: Study) -> Callable[..., Any]:

@@ -114,16 +114,6 @@ class Objectives:
         """The objectives' values in their order."""
         return tuple(quantities[name] for name in self.names)
 
-    def front(self, rows: Sequence[Sequence[float]]) -> list[int]:
-        """Indices of the candidates that none dominates; with one objective of those that share the best value."""
-        if not self.several:
-            merits = [self.merit(value) for (value,) in rows]
-            best = max(merits, default=None)
-            return [i for i, merit in enumerate(merits) if merit == best]
-        from nas.study.pareto import dominance_ranks, losses_of
-
-        return [i for i, rank in enumerate(dominance_ranks(losses_of(self, rows))) if rank == 0]
-
     def merit(self, value: float) -> float:
         """A value of the leading objective, turned so that larger is better."""
         return value if self.directions[self.leading] == "maximize" else -value

@@ -19,6 +19,11 @@ def losses_of(goals: Objectives, rows: Sequence[Sequence[float]]) -> Losses:
     return np.array(rows, dtype=float).reshape(-1, len(signs)) * signs
 
 
+def front(goals: Objectives, rows: Sequence[Sequence[float]]) -> list[int]:
+    """Indices of the candidates that none dominates; with one objective of those that share the best value."""
+    return [i for i, rank in enumerate(dominance_ranks(losses_of(goals, rows))) if rank == 0]
+
+
 def dominance_ranks(losses: Losses) -> NDArray[np.int64]:
     """(N,): 0 on the front, 1 on the front of the rest, and so on (non-dominated sorting, K. Deb et al., 2002)."""
     if losses.shape[1] == 1:  # as many fronts as values: no need to peel them off one by one

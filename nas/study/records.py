@@ -1,28 +1,14 @@
 """Reading a study from its database: frozen records, without optuna and without torch."""
 
-import math
 import re
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
+from typing import Any
 
 from nas.architecture import Architecture
-from nas.errors import UserError
 from nas.measurement import Cost, EpochRecord, StabilityEvent
-from nas.study.config import StudyConfig
-from nas.study.goals import REFUSED, Objectives, holds, quantities
-from nas.study.store import tables
-from nas.study.store.engine import clock, explained, open_engine, redact, sqlite_path
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from nas.study.goals import REFUSED, Objectives
 
 ALIVE_S = 30.0
 """A worker counts as alive while its last sign of life is younger than this."""
@@ -124,182 +110,6 @@ class WorkerRecord:
         return self.ended_at is None and now - self.heartbeat_at < ALIVE_S
 
 
-class Study:
-    """A stored study, read-only. Every call of `trials` reads the database again."""
-
-    def __init__(self, engine: sa.Engine, url: str, row: Mapping[str, Any]) -> None:
-        self._engine = engine
-        self._row = row
-        self.url = url
-        self.study_id: int = row["study_id"]
-        self.name: str = row["name"]
-        self.config: dict[str, Any] = row["config"]
-        self.config_text: str = row["config_text"]
-        self.space: dict[str, Any] = row["space"]
-        self.data: dict[str, Any] = row["data"]
-        self.provenance: dict[str, Any] = row["provenance"]
-        self.created_at: float = row["created_at"]
-        self.confirms: int | None = row["confirms"]
-        """The study whose networks this one trains again with another seed."""
-
-    @cached_property
-    def settings(self) -> StudyConfig:
-        """The study file as it was understood."""
-        return StudyConfig.parse(self.config, f"study {self.name}")
-
-    @property
-    def predictor(self) -> Mapping[str, Any]:
-        """What `estimate: predictor` ranks candidates by: the fields of `nas.estimate.predictor.Predictor`."""
-        return dict(self.provenance["calibration"]["predictor"])
-
-    @cached_property
-    def num_val(self) -> int:
-        """Images on which a score was measured."""
-        return int(self.data["num_val"])
-
-    @property
-    def folder(self) -> Path:
-        """Where results are written unless the user says otherwise: beside an SQLite database."""
-        database = sqlite_path(self.url)
-        return (database.parent if database else Path("studies")) / self.file_name
-
-    @property
-    def file_name(self) -> str:
-        """The name as a file or folder may have it."""
-        return file_name(self.name)
-
-    def candidates(self) -> "Study | None":
-        """The study of cheap scores whose best this one trains; None where every candidate is trained."""
-        query = sa.select(tables.studies).where(tables.studies.c.candidates_of == self.study_id)
-        with explained(self.url), self._engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
-        return Study(self._engine, self.url, dict(row)) if row else None
-
-    def confirmations(self) -> list["Study"]:
-        """The studies that train the best of this one again, one a seed; none before `nas confirm`.
-
-        Of one of them: all of them.
-        """
-        ours = tables.studies.c
-        query = (
-            sa.select(tables.studies).where(ours.confirms == (self.confirms or self.study_id)).order_by(ours.study_id)
-        )
-        with explained(self.url), self._engine.connect() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [Study(self._engine, self.url, dict(row)) for row in rows]
-
-    def parts(self) -> list["Study"]:
-        """This study and those that work for it."""
-        candidates = self.candidates()
-        others = self.confirmations() if self.confirms is None else []
-        return [self, *([candidates] if candidates else []), *others]
-
-    def test_results(self) -> "dict[str, NDArray[np.bool_]]":
-        """By digest, which test images (n,) a network classified correctly; only confirmations have any."""
-        import numpy as np
-
-        ours = tables.tests.c
-        query = sa.select(ours.digest, ours.num_images, ours.correct).where(ours.study_id == self.study_id)
-        with explained(self.url), self._engine.connect() as connection:
-            return {
-                row.digest: np.unpackbits(np.frombuffer(row.correct, np.uint8), count=row.num_images).astype(bool)
-                for row in connection.execute(query)
-            }
-
-    def ranking(self) -> list[Architecture]:
-        """What was scored in full, best first by all objectives; of equals the one that was drawn first."""
-        from nas.study.pareto import best_first, losses_of
-
-        ours, values = tables.trials.c, tables.optuna_values.c
-        query = (
-            sa.select(ours.trial_id, tables.architectures.c.content, values.value)
-            .join(tables.trials, ours.digest == tables.architectures.c.digest)
-            .join(tables.optuna_trials, tables.optuna_trials.c.trial_id == ours.trial_id)
-            .join(tables.optuna_values, values.trial_id == ours.trial_id)
-            .where(ours.study_id == self.study_id, tables.state_text() == "COMPLETE")
-            .order_by(tables.optuna_trials.c.number, values.objective)
-        )
-        scored: dict[int, tuple[Any, list[float]]] = {}
-        with explained(self.url), self._engine.connect() as connection:
-            for row in connection.execute(query):
-                scored.setdefault(row.trial_id, (row.content, []))[1].append(row.value)
-        found = list(scored.values())
-        order = best_first(losses_of(self.settings.goals, [values for _, values in found]))
-        return [Architecture.from_dict(found[i][0]) for i in order]
-
-    def num_ended(self) -> int:
-        """Trials that came to an end, without reading them all."""
-        query = sa.select(sa.func.count()).where(
-            tables.optuna_trials.c.study_id == self.study_id, tables.state_text().in_(tables.ENDED)
-        )
-        with explained(self.url), self._engine.connect() as connection:
-            return int(connection.scalar(query) or 0)
-
-    @property
-    def target(self) -> int:
-        """Trials that the study is to have in the end, those that a constraint keeps from training among them."""
-        with explained(self.url), self._engine.connect() as connection:
-            return int(connection.scalar(tables.num_trials_of(self.study_id)) or 0)
-
-    @property
-    def num_wanted(self) -> int:
-        """Networks that the study is to train."""
-        query = sa.select(tables.studies.c.target).where(tables.studies.c.study_id == self.study_id)
-        with explained(self.url), self._engine.connect() as connection:
-            return int(connection.scalar(query) or 0)
-
-    def trials(self) -> tuple[TrialRecord, ...]:
-        """All trials in the order of their numbers."""
-        with explained(self.url), self._engine.connect() as connection:
-            rows = connection.execute(_trials_query(self.study_id)).mappings().all()
-            epochs = _epochs_by_trial(connection, self.study_id)
-            events = _events_by_trial(connection, self.study_id)
-        settings = self.settings
-        return tuple(_record(row, epochs[row["trial_id"]], events[row["trial_id"]], settings) for row in rows)
-
-    def promotions(self) -> set[tuple[int, int]]:
-        """(number of the trial, epochs): rungs past which a trial was let after it had been stopped there."""
-        ours = tables.promotions.c
-        query = (
-            sa.select(tables.optuna_trials.c.number, ours.epochs)
-            .join(tables.promotions, ours.trial_id == tables.optuna_trials.c.trial_id)
-            .where(ours.study_id == self.study_id)
-        )
-        with explained(self.url), self._engine.connect() as connection:
-            return {(row.number, row.epochs) for row in connection.execute(query)}
-
-    def workers(self) -> tuple[WorkerRecord, ...]:
-        """All workers that ever joined, oldest first."""
-        columns = [c for c in tables.workers.c if c.name != "study_id"]
-        query = sa.select(*columns).where(tables.workers.c.study_id == self.study_id)
-        with explained(self.url), self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(tables.workers.c.started_at)).mappings().all()
-        return tuple(WorkerRecord(**row) for row in rows)
-
-    def num_alive(self) -> int:
-        """Workers that are alive now."""
-        with explained(self.url), self._engine.connect() as connection:
-            now = clock(connection)
-        return sum(worker.alive(now) for worker in self.workers())
-
-    def trial(self, number: int) -> TrialRecord:
-        """One trial; `UserError` with the numbers that exist where there is none."""
-        trials = self.trials()
-        for record in trials:
-            if record.number == number:
-                return record
-        known = f"0 to {trials[-1].number}" if trials else "none yet"
-        raise UserError(f"study {self.name!r} has no trial {number}; trials: {known}")
-
-    def best(self) -> TrialRecord | None:
-        """The complete trial that is best by the leading objective, None before there is one; see `best_of`."""
-        return best_of(self.trials(), self.settings.goals)
-
-    def front(self) -> tuple[TrialRecord, ...]:
-        """The complete trials of which no other is better in every objective; see `front_of`."""
-        return front_of(self.trials(), self.settings.goals)
-
-
 def file_name(study_name: str) -> str:
     """A study's name with what a file system may not take replaced."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", study_name)
@@ -318,149 +128,16 @@ def front_of(trials: tuple[TrialRecord, ...], goals: Objectives) -> tuple[TrialR
     With one objective these are those that share the best value.
     """
     able = [t for t in trials if t.merit is not None]
-    front = [able[i] for i in goals.front([goals.values(t.values) for t in able])]
-    return tuple(sorted(front, key=lambda t: (-(t.merit or 0.0), t.number)))
+    if goals.several:
+        from nas.study.pareto import front
+
+        able = [able[i] for i in front(goals, [goals.values(t.values) for t in able])]
+    else:
+        best = max((t.merit or 0.0 for t in able), default=None)
+        able = [t for t in able if t.merit == best]
+    return tuple(sorted(able, key=lambda t: (-(t.merit or 0.0), t.number)))
 
 
 def landmark_of(trials: tuple[TrialRecord, ...], name: str) -> TrialRecord | None:
     """The trial of a landmark, None where the study has none (yet)."""
     return next((t for t in trials if t.landmark == name), None)
-
-
-def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of an accuracy measured on ``count`` images (Wilson 1927): sampling of images, not of seeds."""
-    centre = (score + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(score * (1 - score) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return centre - half, centre + half
-
-
-_COST_COLUMNS = tuple(tables.costs.c[field.name] for field in fields(Cost))
-
-
-def cost_of(row: sa.RowMapping, prefix: str = "") -> Cost:
-    """The network's cost in a row of `nas.study.store.tables.costs`."""
-    return Cost(**{column.name: row[prefix + column.name] for column in _COST_COLUMNS})
-
-
-def epoch_of(row: sa.RowMapping) -> EpochRecord:
-    """The record in a row of `nas.study.store.tables.epochs`: a loss or norm that is NULL was not finite."""
-    optional = ("val_top5", "val_macro_f1", "val_balanced_accuracy")
-    names = [field.name for field in fields(EpochRecord)]
-    values: dict[str, Any] = {k: math.nan if row[k] is None and k not in optional else row[k] for k in names}
-    return EpochRecord(**values)
-
-
-def _trials_query(study_id: int) -> sa.Select[Any]:
-    optuna_trials, ours = tables.optuna_trials, tables.trials
-    last = (
-        sa.select(tables.measurements.c.trial_id, sa.func.max(tables.measurements.c.id).label("id"))
-        .where(tables.measurements.c.study_id == study_id)
-        .group_by(tables.measurements.c.trial_id)
-        .subquery()
-    )
-    measured = tables.measurements
-    return (
-        sa.select(
-            optuna_trials,
-            ours.c.digest,
-            ours.c.landmark,
-            ours.c.crashes,
-            ours.c.reason,
-            tables.architectures.c.content,
-            tables.leases.c.worker_id.label("lease_worker"),
-            *(column.label(f"cost_{column.name}") for column in _COST_COLUMNS),
-            *(measured.c[name] for name in ("seed", "budget", "score", "num_params", "macs", "wall_s", "worker_id")),
-        )
-        .select_from(optuna_trials)
-        .outerjoin(ours, ours.c.trial_id == optuna_trials.c.trial_id)
-        .outerjoin(tables.architectures, tables.architectures.c.digest == ours.c.digest)
-        .outerjoin(tables.leases, tables.leases.c.trial_id == optuna_trials.c.trial_id)
-        .outerjoin(tables.costs, tables.costs.c.trial_id == optuna_trials.c.trial_id)
-        .outerjoin(last, last.c.trial_id == optuna_trials.c.trial_id)
-        .outerjoin(measured, measured.c.id == last.c.id)
-        .where(optuna_trials.c.study_id == study_id)
-        .order_by(optuna_trials.c.number)
-    )
-
-
-def _of_study(table: sa.Table, study_id: int) -> sa.Select[Any]:
-    return (
-        sa.select(table)
-        .join(tables.optuna_trials, tables.optuna_trials.c.trial_id == table.c.trial_id)
-        .where(tables.optuna_trials.c.study_id == study_id)
-    )
-
-
-def _epochs_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[int, list[EpochRecord]]:
-    found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
-    query = _of_study(tables.epochs, study_id).order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
-    for row in connection.execute(query).mappings():
-        found[row["trial_id"]].append(epoch_of(row))
-    return found
-
-
-def _events_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[int, list[StabilityEvent]]:
-    found: defaultdict[int, list[StabilityEvent]] = defaultdict(list)
-    for row in connection.execute(_of_study(tables.events, study_id).order_by(tables.events.c.id)).mappings():
-        plain = {key: value for key, value in row.items() if key not in ("id", "trial_id", "seed", "trace")}
-        found[row["trial_id"]].append(StabilityEvent(**plain, trace=tuple(row["trace"])))
-    return found
-
-
-def _record(
-    row: sa.RowMapping, epochs: list[EpochRecord], events: list[StabilityEvent], settings: StudyConfig
-) -> TrialRecord:
-    content, state = row["content"], row["state"].lower()
-    last = epochs[-1].val_accuracy if epochs else None
-    cost = cost_of(row, "cost_") if row["cost_num_params"] is not None else None
-    known, goals = quantities(epochs, cost), settings.goals
-    if row["score"] is not None:
-        known["val_accuracy"] = row["score"]
-    able = state == "complete" and holds(settings.limits, known)
-    merit = goals.merit(known[goals.leading]) if able and goals.leading in known else None
-    return TrialRecord(
-        number=row["number"],
-        state=state,
-        reason=row["reason"],
-        landmark=row["landmark"],
-        digest=row["digest"],
-        architecture=Architecture.from_dict(content) if content else None,
-        score=row["score"] if row["score"] is not None else last,
-        seed=row["seed"],
-        budget=row["budget"],
-        num_params=cost.num_params if cost else row["num_params"],
-        macs=cost.macs if cost else row["macs"],
-        cost=cost,
-        values={name: known[name] for name in goals.names if name in known},
-        merit=merit,
-        wall_s=row["wall_s"],
-        worker=row["worker_id"] or row["lease_worker"],
-        crashes=row["crashes"] or 0,
-        started_at=_moment(row["datetime_start"]),
-        finished_at=_moment(row["datetime_complete"]),
-        epochs=tuple(epochs),
-        events=tuple(events),
-    )
-
-
-def _moment(value: datetime | str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
-def study_names(url: str) -> list[str]:
-    """The names of all fusion-nas studies in a database, without those that work for another."""
-    engine, ours = open_engine(url), tables.studies.c
-    query = sa.select(ours.name).where(ours.candidates_of.is_(None), ours.confirms.is_(None)).order_by(ours.study_id)
-    with explained(url), engine.connect() as connection:
-        return list(connection.scalars(query))
-
-
-def open_study(url: str, name: str) -> Study:
-    """A stored study; `StorageError` or `UserError` (with the names that exist) where there is none."""
-    engine = open_engine(url)
-    with explained(url), engine.connect() as connection:
-        row = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
-    if row is None:
-        known = ", ".join(study_names(url)) or "none"
-        raise UserError(f"{redact(url)}: no study named {name!r}; studies: {known}")
-    return Study(engine, url, dict(row))

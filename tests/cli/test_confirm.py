@@ -21,10 +21,10 @@ from nas.study.config import StudyConfig
 from nas.study.confirm.judge import CANDIDATES_KEY, judged
 from nas.study.confirm.prepare import FIRST_SEED, candidates_for, prepare_confirmation
 from nas.study.launch.create import create_study
-from nas.study.records import Study, open_study, study_names
 from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
+from nas.study.store.reader import Study, open_study, study_names
 from nas.training.config import DataConfig
 from nas.training.data.digits import digits_of
 from tests.study.conftest import SUMMARY

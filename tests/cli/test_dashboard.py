@@ -13,7 +13,7 @@ import pytest
 from nas.study.config import StudyConfig
 from nas.study.dashboard import dashboard_app, dashboard_server
 from nas.study.launch.create import create_study
-from nas.study.records import Study, open_study
+from nas.study.store.reader import Study, open_study
 from tests.study.conftest import SUMMARY
 
 Nas = Callable[..., tuple[int, str, str]]

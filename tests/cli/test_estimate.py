@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from nas.estimate.calibrate import Runner
-from nas.study.records import Study, open_study
+from nas.study.store.reader import Study, open_study
 
 from .conftest import write_study
 

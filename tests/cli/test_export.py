@@ -16,8 +16,8 @@ from nas.cli import main
 from nas.export import files, models
 from nas.export.onnx import OnnxModel
 from nas.export.timm_folder import load_folder, write_folder
-from nas.study.records import Study, open_study
 from nas.study.run.checkpoints import CheckpointFolder
+from nas.study.store.reader import Study, open_study
 from nas.training.config import DataConfig
 from nas.training.data.digits import digits_of
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from nas.architecture import Architecture
-from nas.study.records import open_study
+from nas.study.store.reader import open_study
 
 from .conftest import write_study
 from .test_errors import refused

@@ -14,7 +14,7 @@ import pytest
 import timm
 
 import nas as package
-from nas.study.records import Study, open_study
+from nas.study.store.reader import Study, open_study
 from tests.study.test_crash import LIMIT_S, wait_for
 
 from .conftest import write_study

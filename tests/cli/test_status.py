@@ -10,9 +10,9 @@ from rich.console import Console
 
 from nas.cli.progress import display
 from nas.report.summary import summarise
-from nas.study.records import Study
-from nas.study.store.engine import close_storage, open_storage
-from nas.study.store.ledger import Ledger
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import Study
+from nas.study.store.trials import Ledger
 from tests.report.synthetic import synthetic
 
 Nas = Callable[..., tuple[int, str, str]]

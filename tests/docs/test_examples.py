@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from nas.cli import main
-from nas.study.confirm.prepare import TestedTraining, confirm_networks
+from nas.study.confirm.train import TestedTraining, confirm_networks
 from nas.study.launch.engines.local import LocalWorkers
-from nas.study.records import open_study
+from nas.study.run.stop import StopFlag
 from nas.study.run.training import Training
-from nas.study.run.worker import StopFlag, Worker
-from nas.study.store.ledger import new_worker_id
+from nas.study.run.worker import Worker
+from nas.study.store.reader import open_study
+from nas.study.store.trials import new_worker_id
 from tests.cli.test_init import add_unusual, write_images
 
 ROOT = Path(__file__).parents[2]

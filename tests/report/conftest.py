@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas.study.records import Study
+from nas.study.store.reader import Study
 
 from .synthetic import SEVERAL, synthetic
 

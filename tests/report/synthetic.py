@@ -12,9 +12,10 @@ from nas.space.landmarks import LANDMARKS, landmark_in
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.records import Study, TrialRecord, open_study
+from nas.study.records import TrialRecord
 from nas.study.store import tables
-from nas.study.store.engine import open_storage
+from nas.study.store.optuna_storage import open_storage
+from nas.study.store.reader import Study, open_study
 from tests.study.conftest import SUMMARY
 
 EPOCHS = 5

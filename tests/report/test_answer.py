@@ -7,7 +7,8 @@ from scipy import stats
 
 from nas.report.answer import answer
 from nas.study.config import StudyConfig
-from nas.study.records import Study, TrialRecord
+from nas.study.records import TrialRecord
+from nas.study.store.reader import Study
 
 from .synthetic import EPOCHS, record
 

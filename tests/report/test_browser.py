@@ -15,7 +15,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
 from nas.report.page import read_report, render
-from nas.study.records import Study
+from nas.study.store.reader import Study
 
 from .synthetic import kind_of_number, synthetic
 from .test_page import EVIL

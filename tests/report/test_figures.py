@@ -15,7 +15,8 @@ from nas.report.history import history
 from nas.report.instability import instability
 from nas.report.page import read_report
 from nas.study.goals import Objectives
-from nas.study.records import Study, TrialRecord
+from nas.study.records import TrialRecord
+from nas.study.store.reader import Study
 
 from .synthetic import event, record
 

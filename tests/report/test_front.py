@@ -6,7 +6,8 @@ from nas.measurement import Cost
 from nas.report.front import SHOWN, Front, Limit, Rung, front, limits, rungs
 from nas.report.page import read_report
 from nas.study.goals import Constraint, Objectives
-from nas.study.records import Study, TrialRecord
+from nas.study.records import TrialRecord
+from nas.study.store.reader import Study
 
 from .synthetic import record
 

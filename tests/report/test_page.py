@@ -11,7 +11,7 @@ import pytest
 from nas.report.page import Axis, compact, read_report, render
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.records import Study
+from nas.study.store.reader import Study
 from tests.study.conftest import SUMMARY
 
 from .synthetic import SEVERAL, synthetic

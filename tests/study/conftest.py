@@ -10,9 +10,9 @@ import pytest
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.records import Study
-from nas.study.store.engine import close_storage, open_storage
-from nas.study.store.ledger import Ledger
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import Study
+from nas.study.store.trials import Ledger
 from nas.training.summary import DataSummary
 
 if TYPE_CHECKING:

@@ -17,16 +17,19 @@ from nas.estimate.shared import SharedScore
 from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.report.summary import summarise, summary_text
 from nas.space.landmarks import LANDMARKS
-from nas.study.calibration.table import CalibrationTable
 from nas.study.config import StudyConfig
-from nas.study.launch.create import create_study, stored_study
+from nas.study.launch.create import create_study
 from nas.study.pareto import dominance_ranks
-from nas.study.records import Study, open_study, study_names
 from nas.study.run.scoring import PredictingWorker, SharedWorker
-from nas.study.run.worker import StopFlag, Worker
+from nas.study.run.stop import StopFlag
+from nas.study.run.worker import Worker
 from nas.study.store import tables
-from nas.study.store.engine import close_storage, open_engine, open_storage
-from nas.study.store.ledger import Ledger
+from nas.study.store.calibrations import CalibrationTable
+from nas.study.store.engine import open_engine
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import Study, open_study, study_names
+from nas.study.store.studies import stored_study
+from nas.study.store.trials import Ledger
 
 from .conftest import SUMMARY
 from .test_rungs import Planted

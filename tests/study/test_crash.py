@@ -13,9 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from nas.errors import UserError
-from nas.study.records import Study, open_study
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
+from nas.study.store.reader import Study, open_study
 from tests.cli.conftest import write_study
 from tests.postgres import Server
 

@@ -13,12 +13,13 @@ import sqlalchemy as sa
 
 from nas.errors import UserError
 from nas.report.summary import health_text
-from nas.study.doctor import GRACE_VARIABLE, Health, examine, grace_s
-from nas.study.records import Study
+from nas.study.doctor import Health, examine
+from nas.study.recovery import recover
 from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.store import tables
-from nas.study.store.ledger import Ledger
-from nas.study.store.recover import recover
+from nas.study.store.reader import Study
+from nas.study.store.trials import Ledger
+from nas.study.store.workers import GRACE_VARIABLE, grace_s
 
 from .test_ledger import EPOCH, plain_of
 

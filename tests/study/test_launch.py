@@ -10,8 +10,9 @@ import pytest
 from nas.errors import UserError
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
-from nas.study.launch.create import check_same, create_study, set_target, stored_study
-from nas.study.records import Study, open_study
+from nas.study.launch.create import check_same, create_study, set_target
+from nas.study.store.reader import Study, open_study
+from nas.study.store.studies import stored_study
 
 from .conftest import SUMMARY
 

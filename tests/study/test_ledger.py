@@ -15,12 +15,12 @@ from optuna.trial import TrialState
 from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.space.landmarks import landmark
 from nas.space.space import SearchSpace
-from nas.study.doctor import process_lives
-from nas.study.records import Study
 from nas.study.search.sampler import distributions
 from nas.study.store import tables
-from nas.study.store.ledger import LeaseLost, Ledger
-from nas.study.store.recover import MAX_CRASHES, put_back, sweep
+from nas.study.store.reader import Study
+from nas.study.store.sweep import MAX_CRASHES, put_back, sweep
+from nas.study.store.trials import LeaseLost, Ledger
+from nas.study.store.workers import process_lives
 
 Storage = optuna.storages.RDBStorage
 Ask = Callable[[], optuna.Trial]

@@ -5,11 +5,12 @@ from statistics import median
 import pytest
 
 from nas.study.config import PrunerConfig
-from nas.study.records import Study
-from nas.study.run.worker import StopFlag, Worker
+from nas.study.run.stop import StopFlag
+from nas.study.run.worker import Worker
 from nas.study.search.pruners import make_pruner
-from nas.study.store.engine import close_storage
-from nas.study.store.recover import put_back
+from nas.study.store.optuna_storage import close_storage
+from nas.study.store.reader import Study
+from nas.study.store.sweep import put_back
 
 from .test_rungs import EPOCHS, Planted, made, work
 

@@ -12,10 +12,11 @@ from nas.errors import StorageError, UserError
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.records import open_study
-from nas.study.store.engine import close_storage, open_engine, open_storage
-from nas.study.store.ledger import Ledger
+from nas.study.store.engine import open_engine
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import open_study
 from nas.study.store.tables import SCHEMA_VERSION
+from nas.study.store.trials import Ledger
 from tests.postgres import Server
 
 from .conftest import SUMMARY
@@ -108,7 +109,7 @@ LAUNCH = """
 import sys
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.store.ledger import Ledger
+from nas.study.store.trials import Ledger
 from tests.study.conftest import SUMMARY
 
 sys.stdin.readline()

@@ -15,11 +15,12 @@ from nas.measurement import Cost, EpochRecord, Measurement, Outcome
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study, set_target
 from nas.study.pareto import losses_of
-from nas.study.records import Study, open_study
 from nas.study.run.checkpoints import CheckpointFolder
+from nas.study.run.stop import StopFlag
 from nas.study.run.training import OnEpoch
-from nas.study.run.worker import StopFlag, Worker
-from nas.study.store.engine import close_storage, open_storage
+from nas.study.run.worker import Worker
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import Study, open_study
 from tests.study.conftest import SUMMARY
 
 EPOCHS = 9

@@ -10,9 +10,12 @@ from optuna.storages import RDBStorage
 from nas.errors import StorageError
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.records import Study, open_study
 from nas.study.store import tables
-from nas.study.store.engine import close_storage, connection_lost, file_system, open_engine, open_storage, redact
+from nas.study.store.engine import open_engine
+from nas.study.store.errors import connection_lost
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import Study, open_study
+from nas.study.store.urls import file_system, redact
 
 from .conftest import SUMMARY
 
@@ -102,7 +105,7 @@ def test_sqlite_on_a_network_file_system_is_refused_before_anything_is_written(
     tmp_path: Path, config: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {tmp_path}/net nfs rw 0 0\n")
-    monkeypatch.setattr("nas.study.store.engine.MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr("nas.study.store.urls.MOUNTS", tmp_path / "mounts")
     url = f"sqlite:///{tmp_path}/net/studies/nas.db"
     expected = r"lies on a network file system \(nfs\).*use --storage postgresql://"
     with pytest.raises(StorageError, match=expected):

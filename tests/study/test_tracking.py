@@ -16,9 +16,10 @@ from nas.architecture import Architecture
 from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.records import Study, open_study
+from nas.study.run.stop import StopFlag
 from nas.study.run.training import OnEpoch
-from nas.study.run.worker import StopFlag, Worker
+from nas.study.run.worker import Worker
+from nas.study.store.reader import Study, open_study
 from nas.training.tracking import Tracking, check_tracker
 from tests.cli.conftest import write_study
 from tests.study.conftest import SUMMARY

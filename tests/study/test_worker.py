@@ -9,13 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from nas.measurement import Measurement
-from nas.study.doctor import GRACE_VARIABLE, MIN_GRACE_S
-from nas.study.records import Study
-from nas.study.run.worker import StopFlag, Worker
+from nas.study.run.stop import StopFlag
+from nas.study.run.worker import Worker
 from nas.study.store import tables
-from nas.study.store.engine import close_storage
-from nas.study.store.ledger import Ledger
-from nas.study.store.recover import put_back
+from nas.study.store.optuna_storage import close_storage
+from nas.study.store.reader import Study
+from nas.study.store.sweep import put_back
+from nas.study.store.trials import Ledger
+from nas.study.store.workers import GRACE_VARIABLE, MIN_GRACE_S
 
 from .test_disk_full import Quick
 

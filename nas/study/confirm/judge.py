@@ -10,7 +10,8 @@ import numpy as np
 
 from nas.architecture import Architecture
 from nas.statistics import Correct, Difference, Mean, Values, differences, image_variance, mean_of
-from nas.study.records import Study, TrialRecord
+from nas.study.records import TrialRecord
+from nas.study.store.reader import Study
 
 CANDIDATES_KEY = "confirmed_candidates"
 """Where the provenance of a confirmation holds the digests of the networks that the search found best."""

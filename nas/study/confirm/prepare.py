@@ -3,38 +3,29 @@
 A companion study is worked on like any other. Its trials are enqueued and own their networks from the start.
 """
 
-import copy
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import optuna
-import sqlalchemy as sa
 
 from nas.architecture import Architecture
 from nas.errors import UserError
-from nas.fusion.models import build_model
-from nas.measurement import Measurement
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
-from nas.study.confirm.judge import CANDIDATES_KEY, judged
-from nas.study.records import Study, TrialRecord, front_of
-from nas.study.run.checkpoints import KEEPS_KEY, LANDMARK_ATTR, CheckpointFolder
-from nas.study.run.training import OnEpoch, Training
-from nas.study.run.worker import StopFlag, Worker
-from nas.study.store import tables
-from nas.study.store.engine import close_storage, exclusive, explained, open_storage
-from nas.study.store.ledger import Ledger, new_worker_id
-from nas.training.checkpoint import load_weights
-from nas.training.testing import correct_on_test
+from nas.study.confirm.judge import CANDIDATES_KEY
+from nas.study.records import TrialRecord, front_of
+from nas.study.run.checkpoints import KEEPS_KEY, LANDMARK_ATTR
+from nas.study.store.errors import explained
+from nas.study.store.lock import exclusive
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import Study
+from nas.study.store.studies import add_studies, change_study
+from nas.study.store.trials import Ledger, new_worker_id
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-POLL_S = 0.5
 FIRST_SEED = 100_000
 """Added to a study's seed: confirmations use seeds that no search and no calibration has used."""
 TOP = 3
@@ -118,70 +109,18 @@ def _store_seed(
     for trial in made.get_trials(deepcopy=False):
         digest = trial.user_attrs[DIGEST_ATTR]
         ledger.own(trial._trial_id, planned[digest], landmarks.get(digest))
-    row: dict[str, Any] = {
-        "target": len(planned),
-        "provenance": study.provenance | notes,
-    }
-    mine = tables.studies.c.study_id == made._study_id
-    with storage.engine.begin() as connection:
-        if connection.execute(sa.update(tables.studies).where(mine).values(row)).rowcount:
-            return
-        row |= {
-            "study_id": made._study_id,
-            "name": config.name,
-            "created_at": time.time(),
-            "config": config.model_copy(update={"trials": len(planned)}).to_dict(),
-            "config_text": study.config_text,
-            "space": study.space,
-            "data": study.data,
-            "candidates_of": None,
-            "confirms": study.study_id,
-        }
-        connection.execute(sa.insert(tables.studies).values(row))
-
-
-class TestedTraining(Training):
-    """Trains a network in full, and shows it the test images once it is done."""
-
-    __test__ = False
-
-    def of(self, part: Study) -> Self:
-        """The same data with the seed of another companion study."""
-        twin = copy.copy(self)
-        twin.config = StudyConfig.parse(part.config, f"study {part.name}")
-        return twin
-
-    def __call__(
-        self, architecture: Architecture, *, on_epoch: OnEpoch, should_stop: Callable[[], bool], checkpoint: Path
-    ) -> Measurement:
-        """Train, then measure on the test part; both are stored in one transaction."""
-        measurement = super().__call__(architecture, on_epoch=on_epoch, should_stop=should_stop, checkpoint=checkpoint)
-        model = build_model(architecture)
-        load_weights(checkpoint, model)
-        return replace(measurement, test_correct=correct_on_test(model, self.data, self.training))
-
-
-def confirm_networks(study: Study, training: TestedTraining, *, stop: StopFlag, worker_id: str) -> None:
-    """Work on a confirmation until every network has every seed, by this worker and the others.
-
-    Args:
-        study: the one that is confirmed, or any of its companion studies.
-    """
-    parts = study.confirmations()
-    while not stop() and (left := [part for part in parts if part.num_ended() < part.target]):
-        for part in left:
-            Worker(part, training.of(part), stop=stop, worker_id=worker_id).run()
-        if not stop() and any(part.num_ended() < part.target for part in left):  # others hold the rest
-            time.sleep(POLL_S)
-
-
-def drop_losers(study: Study) -> None:
-    """Remove the weights of all networks but the winner and the plain one; both keep those of the first seed."""
-    found = judged(study)
-    if found is None:
+    row: dict[str, Any] = {"target": len(planned), "provenance": study.provenance | notes}
+    if change_study(storage.engine, made._study_id, **row):
         return
-    first = study.confirmations()[0]
-    folder = CheckpointFolder(first)
-    for record in first.trials():
-        if record.digest not in (found.winner.network.digest, found.plain.network.digest):
-            folder.path(record.number).unlink(missing_ok=True)
+    row |= {
+        "study_id": made._study_id,
+        "name": config.name,
+        "created_at": time.time(),
+        "config": config.model_copy(update={"trials": len(planned)}).to_dict(),
+        "config_text": study.config_text,
+        "space": study.space,
+        "data": study.data,
+        "candidates_of": None,
+        "confirms": study.study_id,
+    }
+    add_studies(storage.engine, [row])

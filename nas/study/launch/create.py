@@ -1,31 +1,24 @@
 """Creating a study or joining a stored one."""
 
-import os
 import platform
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
-from nas.errors import StorageError, UserError
+from nas.errors import UserError
 from nas.estimate.config import EstimateConfig
+from nas.machine import cpu_count
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.config import RUNTIME_KEYS, StudyConfig
-from nas.study.records import Study, open_study
-from nas.study.store import tables
-from nas.study.store.engine import (
-    close_storage,
-    exclusive,
-    explained,
-    open_engine,
-    open_storage,
-    sqlite_path,
-)
+from nas.study.store.engine import open_engine
+from nas.study.store.errors import explained
+from nas.study.store.lock import exclusive
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import Study, open_study
+from nas.study.store.studies import add_studies, change_study, stored_study
 
 if TYPE_CHECKING:
     import optuna
@@ -44,29 +37,6 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
 )
-
-
-def stored_study(url: str, name: str) -> Study | None:
-    """The study of this name, None where the database or the study does not exist yet."""
-    path = sqlite_path(url)
-    if path is not None and (not path.exists() or path.stat().st_size == 0):
-        return None
-    engine = open_engine_or_none(url)
-    if engine is None:
-        return None
-    with explained(url), engine.connect() as connection:
-        found = connection.scalar(sa.select(tables.studies.c.study_id).where(tables.studies.c.name == name))
-    return open_study(url, name) if found is not None else None
-
-
-def open_engine_or_none(url: str) -> sa.Engine | None:
-    """An engine, or None where the database has none of our tables yet."""
-    try:
-        return open_engine(url)
-    except StorageError as error:
-        if "holds no fusion-nas study" in str(error):
-            return None
-        raise
 
 
 def check_same(config: StudyConfig, study: Study) -> None:
@@ -95,7 +65,7 @@ def describe(config: StudyConfig) -> "DataSummary":
     Raises:
         UserError: the data cannot be read, or network, sampler or constraints do not fit them.
     """
-    from nas.study.launch.plan import check_constraints
+    from nas.study.launch.constraints import check_constraints
     from nas.study.search.sampler import check_sampler
     from nas.training.data import open_data
     from nas.training.run import check_start
@@ -129,7 +99,7 @@ def create_study(
     import alembic.context  # noqa: F401 - Optuna would import it late; now it need not be waited for
     import optuna
 
-    from nas.study.store import ledger  # noqa: F401 - as well
+    from nas.study.store import trials  # noqa: F401 - as well
 
     if config.estimate.by == "predictor" and calibration is None:
         raise UserError("estimate: predictor needs the study's calibration; nas search begins with it")
@@ -172,8 +142,7 @@ def create_study(
         if estimate.cheap:
             scored = config.of_candidates(estimate)
             rows.append(make(scored, min(scored.trials, space.size), study._study_id)[0])
-        with storage.engine.begin() as connection:
-            connection.execute(sa.insert(tables.studies), rows)
+        add_studies(storage.engine, rows)
         close_storage(storage)
     return open_study(url, config.name)
 
@@ -216,44 +185,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def set_target(study: Study, target: int) -> int:
     """Set how many trials the study is to have in the end, at most as many as there are networks; returns it."""
     config = StudyConfig.parse(study.config, f"study {study.name}")
     target = min(target, _capacity(config, SearchSpace.from_dict(study.space)))
-    with explained(study.url), open_engine(study.url).begin() as connection:
-        connection.execute(
-            sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(target=target)
-        )
+    with explained(study.url):
+        change_study(open_engine(study.url), study.study_id, target=target)
     return target
 
 
 def set_tracking(study: Study, tracker: str | None) -> None:
     """Store which tracker the study's workers use from now on."""
     config = {**study.config, "tracking": tracker}
-    with explained(study.url), open_engine(study.url).begin() as connection:
-        connection.execute(
-            sa.update(tables.studies).where(tables.studies.c.study_id == study.study_id).values(config=config)
-        )
-
-
-def sweep_study(study: Study, excused: Collection[str] = ()) -> int:
-    """Put back what dead workers of the study held; returns how many trials."""
-    from nas.study.store.recover import sweep
-
     with explained(study.url):
-        storage = open_storage(study.url)
-        try:
-            return sum(sweep(storage, part.study_id, excused) for part in study.parts())
-        finally:
-            close_storage(storage)
-
-
-def absolute_url(url: str) -> str:
-    """The URL as a worker with another working directory must see it."""
-    path = sqlite_path(url)
-    return url if path is None else f"sqlite:///{Path(path).resolve()}"
+        change_study(open_engine(study.url), study.study_id, config=config)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 import torch
 
-from nas.study.confirm.prepare import TestedTraining, confirm_networks
+from nas.study.confirm.train import TestedTraining, confirm_networks
 from nas.study.launch.processes import TIME_LIMIT_SIGNALS, let_signals_through
-from nas.study.records import open_study
 from nas.study.run.scoring import score_candidates
+from nas.study.run.stop import StopFlag
 from nas.study.run.training import Training
-from nas.study.run.worker import StopFlag, Worker
-from nas.study.store.ledger import new_worker_id
+from nas.study.run.worker import Worker
+from nas.study.store.reader import open_study
+from nas.study.store.trials import new_worker_id
 
 
 def join_study(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nas.study.records import Study
-from nas.study.store.engine import sqlite_path
+from nas.study.store.reader import Study
+from nas.study.store.urls import sqlite_path
 
 LANDMARK_ATTR = "landmark"
 """Attribute of an Optuna trial that trains a landmark: its name."""
@@ -79,8 +79,12 @@ def _front(study: Study, every: Sequence[Standing]) -> set[int]:
     """The trials that none dominates; with one objective the first of the best."""
     goals = study.settings.goals
     able = [t for t in sorted(every, key=lambda t: t.number) if t.state == "complete" and t.values]
-    front = [able[i].number for i in goals.front([t.values for t in able])]
-    return set(front if goals.several else front[:1])
+    if not goals.several:
+        best = max(able, key=lambda t: goals.merit(t.values[0]), default=None)
+        return {best.number} if best else set()
+    from nas.study.pareto import front
+
+    return {able[i].number for i in front(goals, [t.values for t in able])}
 
 
 class CheckpointFolder:

@@ -11,10 +11,11 @@ from nas.estimate.shared import SharedEnsemble, train_ensemble
 from nas.measurement import Interrupted
 from nas.space.space import SearchSpace
 from nas.study.goals import cost_quantities
-from nas.study.records import Study
 from nas.study.run.checkpoints import checkpoint_root
+from nas.study.run.stop import StopFlag
 from nas.study.run.training import Measure, Training
-from nas.study.run.worker import StopFlag, Worker
+from nas.study.run.worker import Worker
+from nas.study.store.reader import Study
 
 
 def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker_id: str) -> None:

@@ -13,7 +13,7 @@ from nas.errors import DataError
 from nas.fusion.cost import CostComparison, compare_cost
 from nas.measurement import EpochRecord, Measurement, OutOfMemory
 from nas.study.config import StudyConfig
-from nas.study.records import Study
+from nas.study.store.reader import Study
 from nas.training.checkpoint import CheckpointError
 from nas.training.data import open_data
 from nas.training.run import resolve_device, train

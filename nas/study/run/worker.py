@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import optuna
@@ -18,25 +17,20 @@ from nas.measurement import EpochRecord, Interrupted, Outcome
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
-from nas.study.doctor import grace_s
 from nas.study.goals import REFUSED, cost_quantities
-from nas.study.records import Study
 from nas.study.run.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, needed
+from nas.study.run.stop import StopFlag
 from nas.study.search.evolution import STOPPED_ATTR
 from nas.study.search.pruners import first_look, make_pruner
 from nas.study.search.rungs import STOPPED, Rungs
 from nas.study.search.sampler import FusionSampler, SpaceExhausted, distributions
-from nas.study.store.engine import (
-    CONNECTION_LOST,
-    close_storage,
-    connection_lost,
-    exclusive,
-    explained,
-    open_storage,
-    wait_for_database,
-)
-from nas.study.store.ledger import LeaseLost, Ledger, new_worker_id
-from nas.study.store.recover import put_back, sweep
+from nas.study.store.errors import CONNECTION_LOST, connection_lost, explained, wait_for_database
+from nas.study.store.lock import exclusive
+from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import Study
+from nas.study.store.sweep import put_back, sweep
+from nas.study.store.trials import LeaseLost, Ledger, new_worker_id
+from nas.study.store.workers import grace_s
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
 if TYPE_CHECKING:
@@ -47,24 +41,6 @@ HEARTBEAT_S = 5.0
 MAX_FAILURES_IN_A_ROW = 3
 POLL_S = (0.2, 1.0)
 """First and longest pause between two looks of a worker that stays with nothing to do: it hears of Ctrl-C in time."""
-
-
-@dataclass
-class StopFlag:
-    """Set by a signal, a lost parent or a deadline; asked at every batch."""
-
-    orphaned: Callable[[], bool] | None = None
-    deadline: float | None = None
-    _event: threading.Event = field(default_factory=threading.Event)
-
-    def set(self) -> None:
-        """Ask the worker to put its trial back and leave."""
-        self._event.set()
-
-    def __call__(self) -> bool:
-        orphaned = self.orphaned is not None and self.orphaned()
-        late = self.deadline is not None and time.time() > self.deadline
-        return self._event.is_set() or orphaned or late
 
 
 class Worker:

@@ -8,20 +8,41 @@ Optuna refuses to prune with several objectives (https://github.com/optuna/optun
 """
 
 import math
+from collections.abc import Collection, Mapping
+from typing import Protocol
 
 from nas.study.config import PrunerConfig
 from nas.study.goals import Objectives
 from nas.study.pareto import best_first, losses_of
-from nas.study.store.ledger import Ledger
 
 STOPPED = "asha"
 """Reason of a trial that a rung has stopped."""
 
 
+class RungRecords(Protocol):
+    """What is stored of the trials that rungs compare, by trial id."""
+
+    def reached(self, epochs: int, beside: Collection[int] = ()) -> Mapping[int, Mapping[str, float]]:
+        """What was known after so many epochs of all trials that ran so long but those in ``beside``."""
+        ...
+
+    def stopped(self, reason: str) -> Mapping[int, int]:
+        """Trials that ended with ``reason``, and after how many epochs each."""
+        ...
+
+    def promotions(self) -> Collection[tuple[int, int]]:
+        """(trial id, epochs): rungs past which a stopped trial was let."""
+        ...
+
+    def promote(self, trial_id: int, epochs: int) -> None:
+        """Let a stopped trial wait to go on."""
+        ...
+
+
 class Rungs:
     """The rungs of one study. All workers see the same ones: what has reached them stands in the database."""
 
-    def __init__(self, ledger: Ledger, goals: Objectives, config: PrunerConfig, epochs: int) -> None:
+    def __init__(self, ledger: RungRecords, goals: Objectives, config: PrunerConfig, epochs: int) -> None:
         self._ledger, self._goals, self._factor = ledger, goals, config.reduction_factor
         self.levels = config.rungs(epochs)
         """Epochs after which trials are compared."""

@@ -5,8 +5,13 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from nas.errors import UserError
-from nas.study.store.engine import explained, open_engine, redact, sqlite_path
+from nas.study.store import tables
+from nas.study.store.engine import open_engine
+from nas.study.store.errors import explained
+from nas.study.store.urls import redact, sqlite_path
 
 
 def backup(url: str, target: Path) -> int:
@@ -39,3 +44,18 @@ def _copy(url: str, source: Path, copy: Path) -> None:
         verdict = made.execute("PRAGMA integrity_check").fetchone()[0]
     if verdict != "ok":
         raise UserError(f"{redact(url)}: the database is damaged: {verdict}")
+
+
+def check_database(engine: sa.Engine) -> str:
+    """What SQLite says of its file, and whether every row of ours belongs to a trial."""
+    wrong = []
+    known = sa.select(tables.optuna_trials.c.trial_id)
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            verdict = str(connection.exec_driver_sql("PRAGMA integrity_check").scalar())
+            wrong += [verdict] if verdict != "ok" else []
+        for table in (table for table in tables.metadata.sorted_tables if "trial_id" in table.c):
+            lone = sa.select(sa.func.count()).select_from(table).where(table.c.trial_id.not_in(known))
+            if count := connection.scalar(lone):
+                wrong.append(f"{table.name}: {count} rows of no trial")
+    return "; ".join(wrong) or "ok"

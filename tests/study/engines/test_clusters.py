@@ -10,11 +10,12 @@ import pytest
 
 from nas.errors import UserError
 from nas.study.config import StudyConfig
-from nas.study.launch.create import create_study, engines
+from nas.study.launch import engines
+from nas.study.launch.create import create_study
 from nas.study.launch.engines import Request, make_engine
 from nas.study.launch.engines.ray import RayEngine
 from nas.study.launch.engines.slurm import SlurmEngine
-from nas.study.records import open_study
+from nas.study.store.reader import open_study
 from tests.cli.conftest import write_study
 from tests.study.conftest import SUMMARY
 from tests.study.test_crash import LIMIT_S, parent, wait_for, worker_pids

@@ -13,8 +13,8 @@ from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from nas.study.launch.engines import Request, make_engine
 from nas.study.launch.engines.local import deal
-from nas.study.records import open_study
 from nas.study.run.training import Training
+from nas.study.store.reader import open_study
 from nas.training.data import open_data
 from tests.cli.conftest import write_study
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Literal, Protocol, Self
 
 from nas.errors import UserError
-from nas.study.records import Study
+from nas.study.store.reader import Study
 
 EngineName = Literal["local", "ray", "slurm"]
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from nas.errors import NasError, UserError
+from nas.machine import cpu_count
 from nas.measurement import OutOfMemory
 from nas.study.launch import processes
-from nas.study.launch.create import absolute_url, cpu_count
 from nas.study.launch.engines import Request
 from nas.study.launch.processes import SERVER_LOST
-from nas.study.records import Study
-from nas.study.store.ledger import new_worker_id
+from nas.study.store.reader import Study
+from nas.study.store.trials import new_worker_id
+from nas.study.store.urls import absolute_url
 
 HAND_BACK_S = 1.5
 """Time that workers have to put their trials back after Ctrl-C."""

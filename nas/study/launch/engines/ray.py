@@ -11,12 +11,11 @@ from typing import Any, Self
 
 from nas.errors import UserError
 from nas.measurement import OutOfMemory
-from nas.study.launch.create import absolute_url
 from nas.study.launch.engines import Request
 from nas.study.launch.engines.local import HAND_BACK_S, LocalWorkers, raise_as_said
-from nas.study.records import Study
 from nas.study.run.checkpoints import ROOT_VARIABLE, checkpoint_root
-from nas.study.store.engine import redact, sqlite_path
+from nas.study.store.reader import Study
+from nas.study.store.urls import absolute_url, redact, sqlite_path
 
 ANSWER_S = 10.0
 """Time that actors have to answer when all of it ends."""

@@ -17,12 +17,11 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, Uncomplet
 from submitit.helpers import DelayedSubmission, environment_variables
 
 from nas.errors import UserError
-from nas.study.launch.create import absolute_url
 from nas.study.launch.engines import Request
 from nas.study.launch.engines.local import LocalWorkers, raise_as_said
-from nas.study.records import Study
 from nas.study.run.checkpoints import ROOT_VARIABLE, checkpoint_root
-from nas.study.store.engine import STORAGE_VARIABLE, redact, sqlite_path
+from nas.study.store.reader import Study
+from nas.study.store.urls import STORAGE_VARIABLE, absolute_url, redact, sqlite_path
 
 POLL_S = 0.5
 TIME_LIMIT_MIN = 240

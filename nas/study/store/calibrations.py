@@ -2,13 +2,12 @@
 
 import sqlalchemy as sa
 
-from nas.estimate.calibrate import CalibrationTask, make_task
-from nas.estimate.config import CalibrationConfig
 from nas.estimate.store import Result
-from nas.space.space import SearchSpace
-from nas.study.config import StudyConfig
 from nas.study.store import tables
-from nas.study.store.engine import close_storage, exclusive, explained, open_engine, open_storage
+from nas.study.store.engine import open_engine
+from nas.study.store.errors import explained
+from nas.study.store.lock import exclusive
+from nas.study.store.optuna_storage import close_storage, open_storage
 
 
 class CalibrationTable:
@@ -33,14 +32,3 @@ class CalibrationTable:
             if connection.scalar(sa.select(ours.run).where(ours.task == task, ours.run == run)) is None:
                 row = {"task": task, "run": run, "result": dict(result)}
                 connection.execute(sa.insert(tables.calibrations).values(row))
-
-
-def task_of(study: StudyConfig, config: CalibrationConfig | None = None) -> CalibrationTask:
-    """The calibration of a study file, with ``config`` instead of its own settings where given."""
-    return make_task(
-        SearchSpace.load(study.space).on(backbone=study.backbone),
-        study.data,
-        study.training,
-        config=config or study.calibrate,
-        seed=study.seed,
-    )

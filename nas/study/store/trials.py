@@ -22,9 +22,9 @@ from nas.architecture import Architecture
 from nas.errors import NasError, UserError
 from nas.measurement import Cost, EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.study.goals import quantities
-from nas.study.records import cost_of, epoch_of
 from nas.study.store import tables
 from nas.study.store.engine import clock, only_reading
+from nas.study.store.reader import cost_of, epoch_of
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

@@ -1,21 +1,20 @@
 """Putting back what dead workers held, so that nothing stays RUNNING for ever."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from nas.study.doctor import Health, dead_workers, examine, orphans_of, unleased
-from nas.study.records import Study
-from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.store import tables
-from nas.study.store.engine import close_storage, exclusive, explained, only_reading, open_storage
+from nas.study.store.engine import only_reading
+from nas.study.store.lock import exclusive
+from nas.study.store.workers import dead_workers, unleased
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
+
 
 MAX_CRASHES = 3
 """A trial that was being trained when this many workers died, with no new epoch in between, is not handed out again."""
@@ -76,55 +75,3 @@ def sweep(storage: "RDBStorage", study_id: int, known_dead: Collection[str] = ()
         for trial_id in unleased(storage.engine, study_id):
             count += _set_state(storage, trial_id, TrialState.WAITING)
     return count
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recovery:
-    """What `recover` found and did."""
-
-    found: Health
-    """Before anything was done."""
-    put_back: int
-    """Trials that wait again."""
-    removed_checkpoints: int
-    """Files that no trial needed."""
-    integrity: str
-    """`ok`, or what is wrong with the database."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``--json``; the fields are stable."""
-        return {
-            "put_back": self.put_back,
-            "removed_checkpoints": self.removed_checkpoints,
-            "integrity": self.integrity,
-            **self.found.to_dict(),
-        }
-
-
-def recover(study: Study) -> Recovery:
-    """Free the trials of dead workers, check database and checkpoints, remove files that nobody needs."""
-    storage = open_storage(study.url)
-    found = examine(study)
-    try:
-        with explained(study.url):
-            count = sum(sweep(storage, part.study_id) for part in study.parts())
-            integrity = _check_database(storage.engine)
-    finally:
-        close_storage(storage)
-    removed = sum(CheckpointFolder(part).remove(orphans_of(part)) for part in study.parts())
-    return Recovery(found=found, put_back=count, removed_checkpoints=removed, integrity=integrity)
-
-
-def _check_database(engine: sa.Engine) -> str:
-    """What SQLite says of its file, and whether every row of ours belongs to a trial."""
-    wrong = []
-    known = sa.select(tables.optuna_trials.c.trial_id)
-    with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            verdict = str(connection.exec_driver_sql("PRAGMA integrity_check").scalar())
-            wrong += [verdict] if verdict != "ok" else []
-        for table in (table for table in tables.metadata.sorted_tables if "trial_id" in table.c):
-            lone = sa.select(sa.func.count()).select_from(table).where(table.c.trial_id.not_in(known))
-            if count := connection.scalar(lone):
-                wrong.append(f"{table.name}: {count} rows of no trial")
-    return "; ".join(wrong) or "ok"

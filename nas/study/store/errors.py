@@ -1,0 +1,83 @@
+"""What a database's own errors mean: one line for people, and whether a server may come back."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from nas.errors import StorageError
+from nas.study.store.urls import redact, sqlite_path
+
+RECONNECT_S = 300
+"""How long a worker waits for a database server that went away."""
+
+
+CONNECTION_LOST = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.PendingRollbackError)
+"""The last where Optuna tries once more in a session whose connection has broken."""
+
+
+def explain(url: str, error: Exception) -> StorageError:
+    """One line for a database that cannot be used."""
+    cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+    hints = {
+        "file is not a database": "this file is not an SQLite database; choose another path",
+        "readonly database": "the database is read-only; make it writable or copy it with `nas backup`",
+        "unable to open database file": "the file cannot be opened; check the folder and its permissions",
+        "disk is full": "the disk is full; free some space and type the same command again",
+        "database is locked": f"another program has locked the database for over {BUSY_TIMEOUT_S} s; stop it",
+        "malformed": "the database is damaged; restore it from a backup",
+        "permission denied": f"{cause}; the database's owner has to GRANT it",
+    }
+    hint = next((text for key, text in hints.items() if key in cause), cause)
+    return StorageError(f"{redact(url)}: {hint}")
+
+
+def database_error(error: BaseException | None) -> sa.exc.DBAPIError | sqlite3.Error | None:
+    """The database's own error behind an error: Optuna wraps it in a StorageInternalError."""
+    found = (one for one in _causes(error) if isinstance(one, (sa.exc.DBAPIError, sqlite3.Error)))
+    return next(found, None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, its cause, the cause of that, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn database errors inside the block into a one-line `StorageError`; all others pass."""
+    try:
+        yield
+    except Exception as error:  # Optuna wraps database errors in its own; what is none of them goes on
+        found = database_error(error)
+        if found is None:
+            raise
+        raise explain(url, found) from error
+
+
+def connection_lost(url: str, error: BaseException) -> bool:
+    """Whether a database server went away; a file does not come back by waiting."""
+    return sqlite_path(url) is None and any(isinstance(one, CONNECTION_LOST) for one in _causes(error))
+
+
+def wait_for_database(engine: sa.Engine, url: str) -> None:
+    """Try to connect with growing pauses, `RECONNECT_S` in all; `StorageError` where that was in vain."""
+    pause, end = 0.25, time.monotonic() + RECONNECT_S
+    while True:
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.select(sa.literal(1)))
+        except sa.exc.OperationalError as error:
+            if time.monotonic() + pause > end:
+                raise explain(url, error) from error
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0)
+        else:
+            return
+
+
+BUSY_TIMEOUT_S = 60

@@ -1,0 +1,40 @@
+"""Rows of studies: whether there is one, new ones, and what may change of one that is stored."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from nas.study.store import tables
+from nas.study.store.engine import open_engine
+from nas.study.store.errors import explained
+from nas.study.store.reader import Study, open_study
+from nas.study.store.upgrade import NoStudies
+from nas.study.store.urls import sqlite_path
+
+
+def stored_study(url: str, name: str) -> Study | None:
+    """The study of this name, None where the database or the study does not exist yet."""
+    path = sqlite_path(url)
+    if path is not None and (not path.exists() or path.stat().st_size == 0):
+        return None
+    try:
+        engine = open_engine(url)
+    except NoStudies:
+        return None
+    with explained(url), engine.connect() as connection:
+        found = connection.scalar(sa.select(tables.studies.c.study_id).where(tables.studies.c.name == name))
+    return open_study(url, name) if found is not None else None
+
+
+def add_studies(engine: sa.Engine, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store new studies, all or none."""
+    with engine.begin() as connection:
+        connection.execute(sa.insert(tables.studies), [dict(row) for row in rows])
+
+
+def change_study(engine: sa.Engine, study_id: int, **values: Any) -> bool:
+    """Change columns of a stored study; False where there is none."""
+    mine = tables.studies.c.study_id == study_id
+    with engine.begin() as connection:
+        return bool(connection.execute(sa.update(tables.studies).where(mine).values(values)).rowcount)

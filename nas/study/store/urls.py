@@ -1,0 +1,107 @@
+"""Database URLs: what they may be, how they are shown, and where a file of SQLite may lie."""
+
+import os
+import re
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from nas.errors import StorageError
+
+DEFAULT_URL = "sqlite:///studies/nas.db"
+
+
+STORAGE_VARIABLE = "FUSION_NAS_STORAGE"
+"""Environment variable that names the database where `--storage` does not."""
+
+
+MOUNTS = Path("/proc/mounts")
+"""Where Linux lists its file systems; elsewhere they are not known."""
+
+
+NETWORK_FILE_SYSTEMS = re.compile(
+    r"(fuse\.)?(afs|beegfs|ceph|cifs|coda|cvmfs|davfs|gcsfuse|gfs2|glusterfs|gpfs|juicefs|lustre|mfs|ncpfs|nfs4?|"
+    r"ocfs2|orangefs|panfs|pvfs2|rclone|s3fs|smb3|smbfs|sshfs|wekafs)"
+)
+"""SQLite's locks and its shared-memory index do not hold on these (https://www.sqlite.org/wal.html)."""
+
+
+def redact(url: str) -> str:
+    """The URL with its password hidden."""
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return "the given storage URL"
+
+
+def parse_url(url: str) -> sa.URL:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise StorageError(
+            "--storage: not a database URL; expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
+        ) from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StorageError(f"{redact(url)}: expected a sqlite:/// or postgresql:// URL")
+    if parsed.get_backend_name() == "sqlite" and not parsed.database:
+        raise StorageError(f"{redact(url)}: expected sqlite:///PATH; a database in memory cannot be shared")
+    return parsed
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The database file of a SQLite URL, None for a server."""
+    parsed = parse_url(url)
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+
+
+def check_driver(url: str) -> None:
+    try:
+        parse_url(url).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise StorageError(
+            f"{redact(url)}: the driver {error.name} is not installed; install it with: "
+            "uv pip install 'fusion-nas[postgres]'"
+        ) from None
+
+
+def file_system(path: Path, mounts: Path | None = None) -> str | None:
+    """The type of the file system on which ``path`` lies or will lie, None where the system does not tell.
+
+    ``mounts`` is read in the format of `/proc/mounts`.
+    """
+    try:
+        lines = (mounts or MOUNTS).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    place, found, depth = path.resolve(), None, 0
+    for line in lines:
+        _, point, kind, *_ = line.split(" ")
+        folder = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point))
+        if place.is_relative_to(folder) and len(folder.parts) >= depth:  # of two on one point the later is seen
+            found, depth = kind, len(folder.parts)
+    return found
+
+
+def refuse_network(path: Path, url: str) -> None:
+    kind = file_system(path)
+    if kind is not None and NETWORK_FILE_SYSTEMS.fullmatch(kind):
+        raise StorageError(
+            f"{redact(url)}: lies on a network file system ({kind}), where SQLite loses data; put the database on a "
+            "local disk, or use --storage postgresql://USER:PASSWORD@HOST/NAME"
+        )
+
+
+def make_folder(path: Path, url: str) -> None:
+    refuse_network(path, url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{redact(url)}: the folder cannot be made: {error.strerror}") from None
+    if not os.access(path.parent, os.W_OK):
+        raise StorageError(f"{redact(url)}: the folder {path.parent} is not writable")
+
+
+def absolute_url(url: str) -> str:
+    """The URL as a worker with another working directory must see it."""
+    path = sqlite_path(url)
+    return url if path is None else f"sqlite:///{Path(path).resolve()}"
