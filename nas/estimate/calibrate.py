@@ -34,7 +34,8 @@ from nas.estimate.brief import brief_config
 from nas.estimate.config import MIN_ARCHITECTURES, MIN_SEEDS, CalibrationConfig
 from nas.estimate.predictor import Predictor, Values, held_out
 from nas.estimate.ranking import Calibration, Estimate, judge
-from nas.estimate.shared import SharedScorer, train_shared
+from nas.estimate.shared_scoring import SharedScorer
+from nas.estimate.shared_training import train_shared
 from nas.estimate.store import CalibrationStore, Result
 from nas.measurement import Interrupted, Measurement
 from nas.space.landmarks import LANDMARKS, landmark_in

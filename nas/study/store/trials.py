@@ -29,7 +29,7 @@ from nas.study.store.reader import cost_of, epoch_of
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-    from nas.estimate.shared import SharedScore
+    from nas.estimate.shared_scoring import SharedScore
     from nas.fusion.cost import CostComparison
 
 TRIAL_STATE = sa.Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")
