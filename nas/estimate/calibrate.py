@@ -44,7 +44,9 @@ from nas.training.checkpoint import Checkpoint
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import open_data
 from nas.training.data.source import DataSource
-from nas.training.run import ShouldStop, resolve_device, train
+from nas.training.device import resolve_device
+from nas.training.fit import ShouldStop
+from nas.training.run import train
 
 RECIPE = 2
 """Counts up when the same settings would give other results."""

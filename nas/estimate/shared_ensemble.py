@@ -18,7 +18,7 @@ from nas.measurement import Interrupted
 from nas.space.space import SearchSpace
 from nas.training.config import TrainingConfig
 from nas.training.data.source import DataSource
-from nas.training.run import OnEpoch, ShouldStop
+from nas.training.fit import OnEpoch, ShouldStop
 
 LOCK_WAIT_S = 0.5
 """How long a process waits for a network that another trains before it looks at the next."""

@@ -21,7 +21,8 @@ from nas.space.vocabulary import Option
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.data.source import DataSource
-from nas.training.run import OnEpoch, ShouldStop, starts_at_zero
+from nas.training.fit import OnEpoch, ShouldStop
+from nas.training.run import starts_at_zero
 from nas.training.shared_run import fit_shared
 
 RECIPE = 1
