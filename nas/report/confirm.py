@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nas.statistics import Difference
+from nas.comparison import Difference
 from nas.study.confirm.judge import Judgement, Row, judged, progress_of
 from nas.study.store.reader import Study
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.architecture import Architecture
-from nas.statistics import Correct, Difference, Mean, Values, differences, image_variance, mean_of
+from nas.comparison import Correct, Difference, Mean, Values, differences, image_variance, mean_of
 from nas.study.records import TrialRecord
 from nas.study.store.reader import Study
 

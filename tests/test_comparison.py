@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nas.statistics import LEVEL, POWER, bartlett, differences, holm, image_variance, mean_of, seeds_needed
+from nas.comparison import POWER, bartlett, differences, image_variance, mean_of, seeds_needed
+from nas.statistics import LEVEL, holm
 
 RUNS = 1500
 
