@@ -5,14 +5,15 @@ seed and therefore in one order of the data. ``correct`` is (A, S, n): which ima
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from nas.statistics import LEVEL, holm
+from nas.statistics import LEVEL
 
 Values = NDArray[np.float64]
 Correct = NDArray[np.bool_]
@@ -36,19 +37,22 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What one network has above another, on average over seeds."""
+    """What one network has above another, on average over seeds.
+
+    Test and interval are of one family (Bonferroni): a difference is `found` where its interval leaves out 0.
+    """
 
     value: float
     """Of accuracies: 0.01 is a point."""
     low: float
     high: float
-    """Intervals of all compared differences hold together in 95 % of studies (Bonferroni)."""
+    """Intervals of all compared differences hold together in 95 % of studies."""
     p_value: float
     """Two-sided, of this difference alone."""
     p_adjusted: float
-    """Corrected for the number of comparisons (Holm 1979)."""
+    """Times the number of comparisons, at most 1."""
     seeds_needed: int | None
-    """Seeds with which a difference of this size would be found with `POWER`; None where the images are too few."""
+    """Seeds with which a difference of this size would be found with `POWER`; None where no number is known to do."""
 
     @property
     def found(self) -> bool:
@@ -78,14 +82,14 @@ def image_variance(ours: Correct, theirs: Correct) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Comparison:
+class Comparison:
     """A mean paired difference and how well it is known."""
 
     value: float
     variance: float
     """Of the difference of one seed."""
-    variance_freedom: int
-    """Degrees of freedom of that variance."""
+    num_networks: int
+    """Networks whose spread over seeds gives that variance: the two, or all."""
     from_images: float
     """`image_variance`."""
     num_seeds: int
@@ -99,23 +103,37 @@ class _Comparison:
     def freedom(self) -> float:
         """Degrees of freedom of the error (Satterthwaite 1946); those of many images count as infinite."""
         from_seeds = self.variance / self.num_seeds
-        return min(MANY, self.variance_freedom * (self.error**2 / from_seeds) ** 2) if from_seeds else MANY
+        of_variance = (self.num_networks - 1) * (self.num_seeds - 1)
+        return min(MANY, of_variance * (self.error**2 / from_seeds) ** 2) if from_seeds else MANY
 
     @property
     def p_value(self) -> float:
         """Two-sided; 1 where nothing varies, because a spread that was not seen is unknown."""
         return float(2 * scipy.special.stdtr(self.freedom, -abs(self.value) / self.error)) if self.error else 1.0
 
-    def difference(self, p_adjusted: float, count: int) -> Difference:
-        """With the interval for one of ``count`` comparisons."""
-        half = float(scipy.special.stdtrit(self.freedom, 1 - LEVEL / (2 * count))) * self.error
+    def critical(self, count: int) -> float:
+        """Standard errors beyond which one of ``count`` differences is claimed, and to which its interval reaches."""
+        return float(scipy.special.stdtrit(self.freedom, 1 - LEVEL / (2 * count)))
+
+    def power(self, count: int) -> float:
+        """Chance that as many seeds find the difference as one of ``count``, were value and variances the truth.
+
+        Student's t is then noncentral: the chance is that of its upper tail.
+        """
+        beyond = scipy.special.nctdtr(self.freedom, abs(self.value) / self.error, self.critical(count))
+        return float(1 - beyond)
+
+    def difference(self, count: int) -> Difference:
+        """As one of ``count`` comparisons."""
+        half = self.critical(count) * self.error
+        low, high = (self.value - half, self.value + half) if self.error else (-1.0, 1.0)  # all that accuracies allow
         return Difference(
             value=self.value,
-            low=self.value - half,
-            high=self.value + half,
+            low=low,
+            high=high,
             p_value=self.p_value,
-            p_adjusted=p_adjusted,
-            seeds_needed=seeds_needed(self.value, self.variance, self.from_images, count=count),
+            p_adjusted=min(1.0, count * self.p_value),
+            seeds_needed=seeds_needed(self, count),
         )
 
 
@@ -150,28 +168,33 @@ def differences(
     found = []
     for a, from_images in zip(compared, image_variances or (0.0,) * len(compared), strict=True):
         paired = scores[a] - scores[reference]
-        comparison = _Comparison(
+        comparison = Comparison(
             value=float(paired.mean()),
             variance=pooled if alike else float(paired.var(ddof=1)),
-            variance_freedom=(A - 1) * (S - 1) if alike else S - 1,
+            num_networks=A if alike else 2,
             from_images=from_images,
             num_seeds=S,
         )
         found.append(comparison)
-    adjusted = holm([comparison.p_value for comparison in found])
-    return tuple(one.difference(p, len(found)) for one, p in zip(found, adjusted, strict=True))
+    return tuple(comparison.difference(len(found)) for comparison in found)
 
 
-def seeds_needed(value: float, variance: float, from_images: float = 0.0, *, count: int = 1) -> int | None:
-    """Seeds that find a difference of ``value`` with `POWER` in ``count`` comparisons; at least 2.
+def seeds_needed(comparison: Comparison, count: int) -> int | None:
+    """The least number of seeds that finds a difference like this one with `POWER`, as one of ``count``; at least 2.
 
-    N = z²·variance / (value² − z²·from_images) with z = z(1 − LEVEL / 2 count) + z(POWER), of the normal
-    distribution; None where no number of seeds does, because the test images are too few.
-
-    Args:
-        variance: of the paired difference of one seed.
-        from_images: `image_variance`.
+    Value and variances are taken as they were seen; degrees of freedom grow with the seeds as those of the test do.
+    Where a difference was not found, it is more than the seeds that it was seen with. None where the value is 0,
+    where nothing varied, or where no number of seeds does, because the test images are too few.
     """
-    z = float(scipy.special.ndtri(1 - LEVEL / (2 * count)) + scipy.special.ndtri(POWER))
-    room = value**2 - z**2 * from_images
-    return max(2, math.ceil(z**2 * variance / room)) if room > 0 else None
+    if comparison.value == 0 or not comparison.error:
+        return None
+
+    def enough(num_seeds: int) -> bool:
+        return replace(comparison, num_seeds=num_seeds).power(count) >= POWER
+
+    most = 2
+    while not enough(most):
+        if most >= MANY:
+            return None
+        most *= 2
+    return bisect_left(range(most), True, lo=2, key=enough)

@@ -21,3 +21,9 @@ def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, f
     centre = (score + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(score * (1 - score) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return centre - half, centre + half
+
+
+def p_text(p_value: float) -> str:
+    """A p-value for people, with as many digits as it takes to see on which side of `LEVEL` it lies."""
+    texts = (f"{p_value:.{digits}g}" for digits in range(2, 18))
+    return next(text for text in texts if (float(text) <= LEVEL) == (p_value <= LEVEL))
