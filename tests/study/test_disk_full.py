@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from nas.errors import StorageError
 from nas.measurement import EpochRecord, Measurement
 from nas.study.config import StudyConfig
+from nas.study.doctor import sweep_study
 from nas.study.launch.create import create_study
-from nas.study.recovery import sweep_study
 from nas.study.run.stop import StopFlag
 from nas.study.run.worker import Worker
 from nas.study.store.reader import Study, open_study

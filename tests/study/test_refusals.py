@@ -17,6 +17,7 @@ from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import open_study
 from nas.study.store.tables import SCHEMA_VERSION
 from nas.study.store.trials import Ledger
+from nas.study.store.workers import join
 from tests.postgres import Server
 
 from .conftest import SUMMARY
@@ -78,8 +79,8 @@ def test_a_user_without_rights(postgres_server: Server) -> None:
         connection.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO guest")
     storage = open_storage(guest)  # what a worker needs
     trial = optuna.load_study(study_name="s", storage=storage).ask()
-    ledger = Ledger(storage, open_study(guest, "s").study_id, "w")
-    ledger.join("cpu")
+    ledger = Ledger(storage.engine, open_study(guest, "s").study_id, "w")
+    join(storage.engine, ledger.study_id, ledger.worker_id, "cpu")
     assert ledger.lease(trial._trial_id)
     close_storage(storage)
     empty = postgres_server.url().replace("nas@", "guest@")
@@ -95,7 +96,7 @@ def test_another_schema(postgres_server: Server) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE nas_schema SET version = 99")
     for attempt in ATTEMPTS:
-        with pytest.raises(StorageError, match=rf"database schema 99, this version reads {SCHEMA_VERSION}"):
+        with pytest.raises(UserError, match=rf"database schema 99, this version reads {SCHEMA_VERSION}"):
             attempt(url)
 
 
@@ -109,7 +110,6 @@ LAUNCH = """
 import sys
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.store.trials import Ledger
 from tests.study.conftest import SUMMARY
 
 sys.stdin.readline()
