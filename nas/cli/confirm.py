@@ -130,7 +130,7 @@ class _Teller:
 
     def __call__(self, progress: "Progress") -> None:
         from nas.cli.progress import say
-        from nas.report.summary import duration_text
+        from nas.report.summary_text import duration_text
 
         now = time.monotonic()
         self._first = progress.done if self._first < 0 else self._first

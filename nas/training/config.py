@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from nas.documents import Document
-from nas.training.signals import SIGNALS, Signal, Verdict
+from nas.training.signals import SIGNALS
+from nas.training.signals.signal import Signal, Verdict
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["cosine", "constant"]

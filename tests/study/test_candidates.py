@@ -13,9 +13,10 @@ from nas.errors import UserError
 from nas.estimate.config import EstimateConfig
 from nas.estimate.predictor import Predictor
 from nas.estimate.ranking import Calibration, Correlation, Fidelity, Spread
-from nas.estimate.shared import SharedScore
+from nas.estimate.shared_scoring import SharedScore
 from nas.measurement import EpochRecord, Measurement, Outcome
-from nas.report.summary import summarise, summary_text
+from nas.report.summary import summarise
+from nas.report.summary_text import summary_text
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study

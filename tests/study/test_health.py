@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from nas.errors import UserError
-from nas.report.summary import health_text
+from nas.report.health import health_text
 from nas.study.doctor import Health, examine, recover
 from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.store import tables

@@ -26,7 +26,7 @@ from nas.study.store.leases import Leases, add_members, require_lease
 from nas.study.store.reader import cost_of, epoch_of
 
 if TYPE_CHECKING:
-    from nas.estimate.shared import SharedScore
+    from nas.estimate.shared_scoring import SharedScore
     from nas.fusion.cost import CostComparison
 
 
