@@ -6,6 +6,7 @@ working folder and both outputs are its own, as for `python -m nas`, which some 
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -14,9 +15,12 @@ from multiprocessing import util
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 from typing import NoReturn
+from weakref import finalize
 
 from nas.cli import main
 from nas.study import processes
+
+OUTPUTS = ("out", "err")
 
 
 class Command:
@@ -28,9 +32,10 @@ class Command:
 
     def __init__(self, *arguments: object, before: Callable[[], object] | None = None) -> None:
         self.args = [str(argument) for argument in arguments]
-        self._outputs = [tempfile.NamedTemporaryFile(prefix="nas-test-") for _ in range(2)]  # noqa: SIM115
-        outputs = [output.name for output in self._outputs]
-        self._process = processes.start(_run, self.args, str(Path.cwd()), dict(os.environ), outputs, before)
+        self._outputs = Path(tempfile.mkdtemp(prefix="nas-test-"))
+        finalize(self, shutil.rmtree, self._outputs, ignore_errors=True)
+        surroundings = str(Path.cwd()), dict(os.environ), self._outputs
+        self._process = processes.start(_run, self.args, *surroundings, before)
 
     @property
     def returncode(self) -> int | None:
@@ -55,7 +60,7 @@ class Command:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Standard output and standard error, once it has ended."""
         self.wait(timeout)
-        out, err = (Path(output.name).read_text(encoding="utf-8") for output in self._outputs)
+        out, err = ((self._outputs / name).read_text(encoding="utf-8") for name in OUTPUTS)
         return out, err
 
 
@@ -70,11 +75,11 @@ def _run(
     arguments: list[str],
     folder: str,
     environment: dict[str, str],
-    outputs: list[str],
+    outputs: Path,
     before: Callable[[], object] | None,
 ) -> NoReturn:
-    for standard, name in enumerate(outputs, start=1):
-        with Path(name).open("ab") as file:
+    for standard, name in enumerate(OUTPUTS, start=1):
+        with (outputs / name).open("ab") as file:
             os.dup2(file.fileno(), standard)
     os.chdir(folder)
     os.environ.clear()
