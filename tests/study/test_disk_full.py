@@ -68,7 +68,7 @@ def small_files() -> None:
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'nas.db'}"
-    file = write_study(tmp_path, trials=3, training={"epochs": 2, "batch_size": 64, "threads": 1})
+    file = write_study(tmp_path, trials=3, training={"epochs": 2, "batch_size": 64})
     done = warm.run("search", file, "--storage", url, before=small_files)
     assert done.returncode == 2, done.stderr
     assert "trial-0.ckpt: cannot be written: File too large" in done.stderr.splitlines()[-1]

@@ -26,7 +26,7 @@ def host(pid: int) -> int:
 
 
 def start(folder: Path, url: str, *options: str) -> warm.Command:
-    file = write_study(folder, trials=4, training={"epochs": 2, "batch_size": 64, "threads": 1})
+    file = write_study(folder, trials=4, training={"epochs": 2, "batch_size": 64})
     return warm.Command("search", file, "--storage", url, *options)
 
 
