@@ -17,6 +17,7 @@ from nas.study.store.trials import Ledger
 from nas.study.store.workers import GRACE_VARIABLE, Watch, dead_workers, join
 
 HERE = Machine.this()
+ELSEWHERE = replace(HERE, boot="another", installation="")
 GRACE = 60.0
 
 
@@ -86,7 +87,7 @@ def test_after_a_break_the_first_one_back_does_not_sweep_the_others(worker: Ledg
     """A laptop slept for an hour, or the database was away: everybody has been silent."""
     with worker._engine.connect() as connection:
         now = clock(connection)
-    change(worker, machine=str(replace(HERE, boot="elsewhere")), heartbeat_at=now - 3600)
+    change(worker, machine=str(ELSEWHERE), heartbeat_at=now - 3600)
     watch = Watch(since=now - 7200, looked_at=now - 3600)
     assert dead(worker, watch) == []
     watch.since, watch.looked_at = now - 2 * GRACE, now - 1  # it has been looking since, and heard nothing
@@ -95,7 +96,7 @@ def test_after_a_break_the_first_one_back_does_not_sweep_the_others(worker: Ledg
 
 def test_who_has_only_just_begun_to_look_waits(worker: Ledger) -> None:
     with worker._engine.connect() as connection:
-        change(worker, machine=str(replace(HERE, boot="elsewhere")), heartbeat_at=clock(connection) - 3600)
+        change(worker, machine=str(ELSEWHERE), heartbeat_at=clock(connection) - 3600)
     assert sweep(worker._engine, worker.study_id, Watch()) == 0
     assert sweep(worker._engine, worker.study_id, None) == 1  # a person asks: by the last signs of life
 
