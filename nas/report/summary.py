@@ -1,6 +1,5 @@
 """Where a study stands, in a few lines."""
 
-import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -79,7 +78,7 @@ class Summary:
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
-        return self.ended >= self.target
+        return self.ended >= self.target and not (self.states.get("running") or self.states.get("waiting"))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``--json``; the fields are stable."""
@@ -107,8 +106,7 @@ class Summary:
 def summarise(study: Study) -> Summary:
     """Read a study and sum it up."""
     target, candidates = study.target, study.candidates()
-    trials = tuple(t for t in study.trials() if t.number < target)
-    now, goals = time.time(), study.settings.goals
+    trials, now, goals = study.trials(), study.now(), study.settings.goals
     alive = tuple(worker for worker in study.workers() if worker.alive(now))
     scoring = tuple(worker for worker in candidates.workers() if worker.alive(now)) if candidates else ()
     rate = _trials_per_s(trials, alive)
