@@ -3,15 +3,14 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from nas.bench.effects import Additive, by_fused_stages, seed_share
 from nas.bench.race import Race, Runner, Setting
 from nas.bench.table import Table as BenchTable
 from nas.report.effects import half_widths
+from nas.report.table_text import render_table
 
-WIDTH = 110
 REFERENCE = Setting(sampler="random", pruner="none")
 """What a setting has to beat."""
 
@@ -154,7 +153,4 @@ def _rendered(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     table = Table(*heads, box=None)
     for row in rows:
         table.add_row(*row)
-    console = Console(width=WIDTH, no_color=True)
-    with console.capture() as capture:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return render_table(table)

@@ -1,12 +1,10 @@
 """What a calibration found, as text for people."""
 
-from rich.console import Console
 from rich.table import Table
 
 from nas.estimate.ranking import Calibration
 from nas.report.summary_text import duration_text
-
-WIDTH = 110
+from nas.report.table_text import render_table
 
 
 def calibration_text(found: Calibration) -> str:
@@ -39,9 +37,6 @@ def calibration_rows(found: Calibration) -> list[tuple[str, str, str, str, str, 
 
 def _table_text(found: Calibration) -> str:
     table = Table("estimator", "rank correlation", "without one seed", "regret", "seconds", "of full", box=None)
-    for row, fidelity in zip(calibration_rows(found), found.fidelities, strict=True):
-        table.add_row(*row, style="bold" if fidelity.name == found.choice else None)
-    console = Console(width=WIDTH, no_color=True)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip()
+    for row in calibration_rows(found):
+        table.add_row(*row)
+    return render_table(table)

@@ -1,21 +1,19 @@
 """What broke, by stage, pattern and attention: how often, by which signal and at which step."""
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from nas.architecture import ATTENTIONS, PATTERNS, Architecture
 from nas.backbones import STAGES
 from nas.report.instability import is_unstable
-from nas.report.summary import ENDED
+from nas.report.table_text import render_table
 from nas.statistics import wilson_interval
-from nas.study.records import TrialRecord
+from nas.study.records import ENDED, TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +80,7 @@ def _kind(architecture: Architecture, stage: int) -> tuple[str, str | None]:
 
 def combinations_table(rows: Sequence[Combination]) -> str:
     """A table for people."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False)
     for name in ("stage", "pattern", "attention", "trials", "unstable", "share", "median step", "reasons"):
         table.add_column(name, justify="left" if name in ("pattern", "attention", "reasons") else "right", no_wrap=True)
     for row in rows:
@@ -96,8 +94,4 @@ def combinations_table(rows: Sequence[Combination]) -> str:
             "" if row.median_step is None else f"{row.median_step:g}",
             ", ".join(f"{count} {reason}" for reason, count in row.reasons),
         )
-    console = Console(file=io.StringIO(), width=160)
-    console.print(table)
-    out = console.file
-    assert isinstance(out, io.StringIO)  # noqa: S101 - made three lines above
-    return out.getvalue().rstrip()
+    return render_table(table, width=160)

@@ -3,15 +3,14 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from nas.comparison import Difference
+from nas.report.table_text import render_table
 from nas.statistics import p_text
 from nas.study.confirm.judge import Judgement, Row, judged, progress_of
 from nas.study.store.reader import Study
 
-WIDTH = 120
 NOTE = (
     "Means over {seeds} seeds that the search did not use, on {images} test images that it never saw; 95 % intervals. "
     "Differences are paired by seed: Student's t, its variance over seeds (of all networks together where they spread "
@@ -157,7 +156,4 @@ def _table_text(found: Judgement) -> str:
             difference_text(row.above_landmark),
             *costs(row, found.plain),
         )
-    console = Console(width=WIDTH, no_color=True)
-    with console.capture() as capture:
-        console.print(table)
-    return "\n".join([capture.get().rstrip(), "* of what the search found, the best by validation accuracy"])
+    return "\n".join([render_table(table), "* of what the search found, the best by validation accuracy"])

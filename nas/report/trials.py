@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.report.summary_text import value_text
+from nas.report.table_text import render_table
 from nas.study.records import TrialRecord
 
 COLUMNS = (
@@ -69,7 +70,7 @@ def trials_csv(records: Sequence[TrialRecord], front: Collection[int]) -> str:
 def trials_table(records: Sequence[TrialRecord], front: Collection[int]) -> str:
     """A table for people; a column for each objective that some trial has beside its score."""
     others = list(dict.fromkeys(name for record in records for name in record.values if name not in SHOWN))
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False)
     for name in ("#", "state", "score", "ep", "params", *others, "s"):
         table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     for name in (*STAGES, "note"):
@@ -89,8 +90,4 @@ def trials_table(records: Sequence[TrialRecord], front: Collection[int]) -> str:
             note,
         )
         table.add_row(*(Text(cell) for cell in cells))
-    console = Console(file=io.StringIO(), width=None if Console().is_terminal else 160)
-    console.print(table)
-    out = console.file
-    assert isinstance(out, io.StringIO)  # noqa: S101 - made four lines above
-    return out.getvalue().rstrip()
+    return render_table(table, width=None if Console().is_terminal else 160)
