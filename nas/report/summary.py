@@ -4,10 +4,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.study.records import TrialRecord, WorkerRecord, best_of, front_of, landmark_of
+from nas.study.records import ENDED, TrialRecord, WorkerRecord, best_of, front_of, landmark_of
 from nas.study.store.reader import Study
 
-ENDED = ("complete", "pruned", "fail")
 RATE_TRIALS = 50
 """Trials over which the throughput is taken."""
 

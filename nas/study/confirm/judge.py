@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.architecture import Architecture
 from nas.comparison import Correct, Difference, Mean, Values, differences, image_variance, mean_of
-from nas.study.records import TrialRecord
+from nas.study.records import ENDED, TrialRecord
 from nas.study.store.reader import Study
 
 CANDIDATES_KEY = "confirmed_candidates"
@@ -83,7 +83,7 @@ class Judgement:
 def progress_of(parts: Sequence[Study]) -> Progress:
     """The trainings of a confirmation's companion studies."""
     states = [record.state for part in parts for record in part.trials()]
-    ended = sum(state in ("complete", "pruned", "fail") for state in states)
+    ended = sum(state in ENDED for state in states)
     return Progress(done=ended, total=sum(part.target for part in parts), failed=states.count("fail"))
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from nas.study import records
+
 SCHEMA_VERSION = 6
 
 metadata = sa.MetaData()
@@ -225,8 +227,8 @@ optuna_trials = sa.table(
 )
 
 
-ENDED = ("COMPLETE", "PRUNED", "FAIL")
-"""States of trials that came to an end."""
+ENDED = tuple(state.upper() for state in records.ENDED)
+"""`nas.study.records.ENDED` as Optuna spells them."""
 
 
 def state_text() -> sa.ColumnElement[str]:
