@@ -275,7 +275,7 @@ class Worker:
                     architecture,
                     on_epoch=self._epoch_hook(trial, run),
                     should_stop=self.stop,
-                    checkpoint=self.checkpoints.path(trial.number),
+                    checkpoint=self.checkpoints.place(trial.number),
                 )
                 run.finish(measurement)
             self.ledger.finish(trial._trial_id, architecture.digest, measurement)
