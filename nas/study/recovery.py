@@ -10,6 +10,7 @@ from nas.study.store.backup import check_database
 from nas.study.store.errors import explained
 from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study
+from nas.study.store.studies import begin_anew
 from nas.study.store.sweep import sweep
 
 
@@ -43,6 +44,7 @@ def recover(study: Study) -> Recovery:
     try:
         with explained(study.url):
             count = sum(sweep(storage, part.study_id) for part in study.parts())
+            begin_anew(study)
             integrity = check_database(storage.engine)
     finally:
         close_storage(storage)

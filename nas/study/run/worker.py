@@ -131,6 +131,7 @@ class Worker:
     def _next_trial(self) -> Trial | None:
         """A trial of which this worker holds the lease, None where the study has no more work."""
         sweep(self.storage, self.ledger.study_id)
+        self.ledger.check_deaths()
         with exclusive(self.url):  # two workers that see the last free place would both take it
             self._refresh()
             # Read before anybody is promoted: what ends later may promote one that was stopped.

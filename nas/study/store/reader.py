@@ -173,7 +173,7 @@ class Study:
 
     def workers(self) -> tuple[WorkerRecord, ...]:
         """All workers that ever joined, oldest first."""
-        columns = [c for c in tables.workers.c if c.name != "study_id"]
+        columns = [tables.workers.c[field.name] for field in fields(WorkerRecord)]
         query = sa.select(*columns).where(tables.workers.c.study_id == self.study_id)
         with explained(self.url), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(tables.workers.c.started_at)).mappings().all()

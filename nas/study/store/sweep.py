@@ -8,6 +8,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from nas.study.store import tables
+from nas.study.store.deaths import note_death_of
 from nas.study.store.engine import only_reading
 from nas.study.store.lock import exclusive
 from nas.study.store.workers import dead_workers, unleased
@@ -34,11 +35,13 @@ def _put_back(storage: "RDBStorage", trial_id: int, worker_id: str, *, crashed: 
     mine = tables.trials.c.trial_id == trial_id
     stored = sa.select(tables.state_text()).where(tables.optuna_trials.c.trial_id == trial_id)
     with storage.engine.begin() as connection:
-        if connection.execute(sa.delete(tables.leases).where(*held)).rowcount == 0:
+        study_id = connection.scalar(sa.select(tables.leases.c.study_id).where(*held))
+        if study_id is None or connection.execute(sa.delete(tables.leases).where(*held)).rowcount == 0:
             return False
         if connection.scalar(stored) in tables.ENDED:  # its worker had only to give the lease back
             return False
         if crashed:
+            note_death_of(connection, study_id, worker_id)
             connection.execute(sa.update(tables.trials).where(mine).values(crashes=tables.trials.c.crashes + 1))
         crashes = connection.scalar(sa.select(tables.trials.c.crashes).where(mine)) or 0
         if crashed and crashes >= MAX_CRASHES:

@@ -23,6 +23,7 @@ from nas.errors import NasError, UserError
 from nas.measurement import Cost, EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.study.goals import quantities
 from nas.study.store import tables
+from nas.study.store.deaths import check_deaths, forget_deaths, num_deaths
 from nas.study.store.engine import clock, only_reading
 from nas.study.store.reader import cost_of, epoch_of
 
@@ -52,7 +53,7 @@ class Ledger:
 
     def join(self, device: str) -> None:
         """Enter this process among the study's workers; one that worked on another study before moves."""
-        row = {
+        row: dict[str, Any] = {
             "worker_id": self.worker_id,
             "study_id": self.study_id,
             "host": socket.gethostname(),
@@ -62,8 +63,9 @@ class Ledger:
         mine = tables.workers.c.worker_id == self.worker_id
         with self._engine.begin() as connection:
             now = clock(connection)
+            row |= {"started_at": now, "heartbeat_at": now, "deaths_before": num_deaths(connection, self.study_id)}
             connection.execute(sa.delete(tables.workers).where(mine))
-            connection.execute(sa.insert(tables.workers).values({**row, "started_at": now, "heartbeat_at": now}))
+            connection.execute(sa.insert(tables.workers).values(row))
 
     def heartbeat(self) -> None:
         """Give a sign of life."""
@@ -77,6 +79,11 @@ class Ledger:
         mine = tables.workers.c.worker_id == self.worker_id
         with self._engine.begin() as connection:
             connection.execute(sa.update(tables.workers).where(mine).values({column: clock(connection)}))
+
+    def check_deaths(self) -> None:
+        """Raise `nas.study.store.deaths.WorkersDie` where worker after worker has died."""
+        with only_reading(), self._engine.connect() as connection:
+            check_deaths(connection, self.study_id)
 
     # Leases
 
@@ -206,6 +213,7 @@ class Ledger:
             if not again:
                 mine = tables.trials.c.trial_id == trial_id
                 connection.execute(sa.update(tables.trials).where(mine).values(crashes=0))
+                forget_deaths(connection, self.study_id)
 
     def finish(self, trial_id: int, digest: str, measurement: Measurement) -> None:
         """Store the result of a run, its events and its reason in one transaction."""
@@ -266,6 +274,7 @@ class Ledger:
                 )
             connection.execute(sa.delete(tables.scores).where(ours.trial_id == trial_id))
             connection.execute(sa.insert(tables.scores).values(row))
+            forget_deaths(connection, self.study_id)
 
     def fail(self, trial_id: int, reason: str) -> None:
         """Store why a trial failed."""

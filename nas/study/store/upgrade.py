@@ -14,6 +14,8 @@ UPGRADES = (
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_macro_f1 FLOAT"),
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_balanced_accuracy FLOAT"),
     (5, "ALTER TABLE nas_studies ADD COLUMN clock_ms FLOAT"),
+    (6, "ALTER TABLE nas_studies ADD COLUMN deaths INTEGER DEFAULT 0 NOT NULL"),
+    (6, "ALTER TABLE nas_workers ADD COLUMN deaths_before INTEGER DEFAULT 0 NOT NULL"),
 )
 """By the version that brought it; new tables need none."""
 
