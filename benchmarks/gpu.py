@@ -1,7 +1,7 @@
 """Whether everything runs on a GPU, and how fast: worker, several of them, loader, blocks, launches, scores, a study.
 
     python benchmarks/gpu.py                          # every part that the results do not hold yet, ≤ 8 minutes
-    python benchmarks/gpu.py --only throughput crowds # these, again
+    python benchmarks/gpu.py --only resnet18 crowds   # these, again
     python benchmarks/gpu.py --write                  # … and the table goes into docs/speed.md
 
 Each part is a process of its own: one that breaks, or takes too long, is told of in the table and stops no other. What
@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ Row = tuple[str, str, str]
 
 PARTS: dict[str, Callable[[str], Any]] = {
     "tests": searching.tests,
-    "throughput": training.throughput,
+    "micro": partial(training.throughput, name="resnet_micro 24 px"),
+    "resnet18": partial(training.throughput, name="resnet18 32 px"),
+    "resnet50": partial(training.throughput, name="resnet50 224 px"),
     "crowds": workers.crowds,
     "blocks": steps.blocks_in_bf16,
     "study": searching.study,
@@ -154,7 +157,7 @@ def rows_of_crowds(found: Results) -> list[Row]:
         for number, count in counts.items():
             pace, memory = count["images_per_s"], count["memory_gb"]
             aim = CROWD_AIMS[name] if number != "1" and pace == best else ""
-            what = f"all of {number} workers ÷ one, {name}"
+            what = f"{'one worker' if number == '1' else f'all of {number} workers'} ÷ one, {name}, bf16"
             rows.append((what, aim, f"{pace / one:.2f}; {pace:,} images/s, {memory:.1f} GB"))
     return rows
 
@@ -215,7 +218,9 @@ def rows_of_launches(found: Results) -> list[Row]:
 
 ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "tests": rows_of_tests,
-    "throughput": rows_of_throughput,
+    "micro": rows_of_throughput,
+    "resnet18": rows_of_throughput,
+    "resnet50": rows_of_throughput,
     "crowds": rows_of_crowds,
     "blocks": rows_of_blocks,
     "study": rows_of_study,
@@ -232,7 +237,7 @@ def rows(results: Results) -> list[Row]:
     table: list[Row] = []
     for part, make in ROWS.items():
         found = results[part]["found"] if part in results else {FAILED: "not measured"}
-        table += [(part, "", found[FAILED])] if FAILED in found else make(found)
+        table += [(f"the part `{part}`", "", found[FAILED])] if FAILED in found else make(found)
     return table
 
 

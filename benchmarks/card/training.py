@@ -25,19 +25,18 @@ ROUNDS = 2
 EPOCHS = 3
 
 
-def throughput(device: str) -> dict[str, Any]:
+def throughput(device: str, name: str) -> dict[str, Any]:
     """Images a second of a worker and of a bare loop, validation included; the first epoch of each warms up."""
-    found = {}
-    for name, setting in settings(device).items():
-        data = setting.data()
-        for precision, channels_last in FORMATS if device != "cpu" else FORMATS[:1]:
-            config = setting.training(device, epochs=EPOCHS, precision=precision, channels_last=channels_last)
-            values = _in_turns(setting.architecture, data, config)
-            layout = "channels last" if channels_last else "channels first"
-            found[f"{name}, {precision.removesuffix('-mixed').removesuffix('-true')}, {layout}"] = {
-                **ratio(values, "worker", "bare"),
-                "images_per_s": round(median(values["worker"])),
-            }
+    setting, found = settings(device)[name], {}
+    data = setting.data()
+    for precision, channels_last in FORMATS if device != "cpu" else FORMATS[:1]:
+        config = setting.training(device, epochs=EPOCHS, precision=precision, channels_last=channels_last)
+        values = _in_turns(setting.architecture, data, config)
+        layout = "channels last" if channels_last else "channels first"
+        found[f"{name}, {precision.removesuffix('-mixed').removesuffix('-true')}, {layout}"] = {
+            **ratio(values, "worker", "bare"),
+            "images_per_s": round(median(values["worker"])),
+        }
     return found
 
 

@@ -70,11 +70,12 @@ def test_two_workers_share_a_card(searched: Command) -> None:
     assert [worker.device for worker in workers] == ["cuda:0", "cuda:0"]
 
 
-@pytest.mark.parametrize("format_", ["timm", "onnx"])
-def test_weights_that_were_trained_in_bfloat16_are_exported(searched: Command, format_: str) -> None:
+@pytest.mark.parametrize(("format_", "path"), [("timm", "best"), ("onnx", "best.onnx")])
+def test_weights_that_were_trained_in_bfloat16_are_exported(searched: Command, format_: str, path: str) -> None:
     if format_ == "onnx":
         pytest.importorskip("onnxscript")
-    searched("export", "card", "--format", format_, "-o", f"best-{format_}")
+    searched("export", "card", "--format", format_, "-o", path)
+    assert (searched.folder / path).exists()
 
 
 def test_a_search_for_latency_is_done_by_workers_that_take_turns(nas: Command) -> None:
