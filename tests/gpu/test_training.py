@@ -13,7 +13,8 @@ from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import DataConfig, Precision, TrainingConfig
 from nas.training.data import DataSource, open_data
-from nas.training.run import GPU_LAG, train
+from nas.training.fit import GPU_LAG
+from nas.training.run import train
 
 from . import on_gpu
 

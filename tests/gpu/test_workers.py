@@ -12,8 +12,8 @@ import yaml
 
 from nas.architecture import Architecture
 from nas.measurement import Measurement, Outcome
-from nas.study import processes
-from nas.study.records import open_study
+from nas.study.launch import processes
+from nas.study.store.reader import open_study
 from nas.training.config import DataConfig, TrainingConfig
 from nas.training.data import open_data
 from nas.training.run import train
