@@ -75,10 +75,12 @@ def networks(backbone: str, only: list[str] | None, device: torch.device) -> dic
     return models
 
 
-def step(model: nn.Module, x: torch.Tensor) -> None:
+def step(model: nn.Module, x: torch.Tensor, precision: str) -> None:
     """Forward and backward; gradients are dropped first, as an optimiser loop does."""
     model.zero_grad(set_to_none=True)
-    model(x).square().mean().backward()
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = model(x)
+    logits.float().square().mean().backward()
 
 
 def synchronise(device: torch.device) -> None:
@@ -86,28 +88,28 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def step_ms(model: nn.Module, x: torch.Tensor) -> float:
+def step_ms(model: nn.Module, x: torch.Tensor, precision: str) -> float:
     """One step; on one CPU thread in CPU time, which other processes on the machine disturb least."""
     alone = x.device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
     synchronise(x.device)
     started = clock()
-    step(model, x)
+    step(model, x, precision)
     synchronise(x.device)
     return (clock() - started) * 1e3
 
 
-def peak_bytes(model: nn.Module, x: torch.Tensor) -> int:
+def peak_bytes(model: nn.Module, x: torch.Tensor, precision: str) -> int:
     """Weights plus the most that one step allocates on top of them (gradients included)."""
     model.zero_grad(set_to_none=True)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     if x.device.type == "cuda":
         before = torch.cuda.memory_allocated(x.device)
         torch.cuda.reset_peak_memory_stats(x.device)
-        step(model, x)
+        step(model, x, precision)
         return weights + torch.cuda.max_memory_allocated(x.device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-        step(model, x)
+        step(model, x, precision)
     changes = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for change in sorted(changes, key=lambda event: event.start_ns()):
@@ -121,14 +123,14 @@ def measure(backbone: str, args: argparse.Namespace) -> list[Cost]:
     torch.manual_seed(0)
     models = networks(backbone, args.only, device)
     x = torch.randn(args.batch, 3, args.size, args.size, device=device).to(memory_format=torch.channels_last)
-    memory = {name: peak_bytes(model, x) for name, model in models.items()}  # warms up as well
+    memory = {name: peak_bytes(model, x, args.precision) for name, model in models.items()}  # warms up as well
     times: dict[str, list[float]] = {name: [] for name in models}
     order, shuffle = list(models), random.Random(0)
     gc.disable()
     for _ in range(args.rounds):
         shuffle.shuffle(order)
         for name in order:
-            times[name].append(step_ms(models[name], x))
+            times[name].append(step_ms(models[name], x, args.precision))
     gc.enable()
     size = (3, args.size, args.size)
     macs = {name: count_macs(model, size) for name, model in models.items()}
@@ -157,9 +159,9 @@ def table(costs: list[Cost], conditions: dict[str, object]) -> str:
     """Markdown: conditions, then one table for each backbone."""
     lines = [
         f"Measured with torch {conditions['torch']} on {conditions['processor']}, {conditions['threads']} thread(s): "
-        f"batch {conditions['batch']}, {conditions['size']}×{conditions['size']} pixels, float32, channels_last, "
-        f"{conditions['rounds']} rounds. The network carries the fusion in all four stages, λ and γ learned, "
-        "reduction 16; p4 has `eca` on the skip. Step: forward and backward, ratio to plain (quartiles).",
+        f"batch {conditions['batch']}, {conditions['size']}×{conditions['size']} pixels, {conditions['precision']}, "
+        f"channels_last, {conditions['rounds']} rounds. The network carries the fusion in all four stages, λ and γ "
+        "learned, reduction 16; p4 has `eca` on the skip. Step: forward and backward, ratio to plain (quartiles).",
     ]
     for backbone in dict.fromkeys(c.backbone for c in costs):
         own = [c for c in costs if c.backbone == backbone]
@@ -192,6 +194,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     parser.add_argument("--no-write", action="store_true", help="print the table only")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -201,7 +204,7 @@ def main() -> None:
         "timm": timm.__version__,
         "processor": torch.cuda.get_device_name(args.device) if on_gpu else processor(),
         "cores": os.cpu_count(),
-        **{key: getattr(args, key) for key in ("batch", "size", "rounds", "threads", "device")},
+        **{key: getattr(args, key) for key in ("batch", "size", "rounds", "threads", "device", "precision")},
     }
     costs = [cost for backbone in args.backbones for cost in measure(backbone, args)]
     text = table(costs, conditions)

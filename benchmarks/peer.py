@@ -96,12 +96,19 @@ class Classifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def train(params: dict[str, Any], loaders: tuple[DataLoader, DataLoader], *callbacks: L.Callback, **run: int) -> float:
-    """Validation accuracy of a network after ``epochs`` with a ``seed``."""
-    L.seed_everything(run["seed"], verbose=False)
+def train(
+    params: dict[str, Any],
+    loaders: tuple[DataLoader, DataLoader],
+    *callbacks: L.Callback,
+    seed: int,
+    epochs: int,
+    accelerator: str = "cpu",
+) -> float:
+    """Validation accuracy of a network."""
+    L.seed_everything(seed, verbose=False)
     trainer = L.Trainer(
-        max_epochs=run["epochs"],
-        accelerator="cpu",
+        max_epochs=epochs,
+        accelerator=accelerator,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -134,6 +141,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--storage", default="sqlite:///peer.db")
+    parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--images", help="an .npz file with images_train, labels_train, images_val and labels_val")
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -144,7 +152,14 @@ def main() -> None:
         if ATTENTION[attention][1]:
             trial.suggest_categorical("reduction", [4, 8, 16])
         trial.suggest_float("learning_rate", 0.01, 0.3, log=True)
-        return train(trial.params, loaders, PruningCallback(trial), seed=args.seed, epochs=args.epochs)
+        return train(
+            trial.params,
+            loaders,
+            PruningCallback(trial),
+            seed=args.seed,
+            epochs=args.epochs,
+            accelerator=args.accelerator,
+        )
 
     study = optuna.create_study(
         study_name="peer",

@@ -35,14 +35,14 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 import optuna  # noqa: E402
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
 from optuna.trial import TrialState, create_trial  # noqa: E402
 
 from benchmarks import blocks  # noqa: E402
+from benchmarks.epochs import bare_loop, worker_loop  # noqa: E402
+from benchmarks.paired import Ratio, in_turns, ratio  # noqa: E402
 from nas.architecture import Architecture, Backbone  # noqa: E402
 from nas.documents import write_atomically  # noqa: E402
 from nas.errors import UserError  # noqa: E402
-from nas.fusion.models import build_model, open_branches  # noqa: E402
 from nas.measurement import EpochRecord, Measurement, Outcome  # noqa: E402
 from nas.space.space import SearchSpace  # noqa: E402
 from nas.study.config import StudyConfig  # noqa: E402
@@ -57,8 +57,6 @@ from nas.study.store.trials import Ledger  # noqa: E402
 from nas.training import run  # noqa: E402
 from nas.training.config import DataConfig, TrainingConfig  # noqa: E402
 from nas.training.data import open_data  # noqa: E402
-from nas.training.data.source import DataSource  # noqa: E402
-from nas.training.module import learning_rate, parameter_groups  # noqa: E402
 
 RESULTS = HERE / "results" / "speed.json"
 PAGE = HERE.parent / "docs" / "speed.md"
@@ -77,72 +75,7 @@ trials: 24
 workers: 2
 """
 
-Ratio = dict[str, Any]
-
-
-def in_turns(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each of the runs once a round."""
-    values: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(rounds):
-        for name in list(runs)[:: 1 if number % 2 == 0 else -1]:
-            values[name].append(round(runs[name](), 4))
-    return values
-
-
-def ratio(values: dict[str, list[float]], above: str, below: str) -> Ratio:
-    """Median, smallest and largest of the ratios within a round."""
-    each = sorted(a / b for a, b in zip(values[above], values[below], strict=True))
-    return {"ratio": median(each), "low": each[0], "high": each[-1], "values": values}
-
-
 # Training
-
-
-def bare_loop(architecture: Architecture, data: DataSource, config: TrainingConfig) -> list[float]:
-    """CPU seconds of each epoch of a loop without lightning, guard, records or checkpoints: train, then validate."""
-    torch.manual_seed(0)
-    device = torch.device("cpu")
-    model = build_model(architecture).to(memory_format=torch.channels_last)
-    open_branches(model)
-    groups = parameter_groups(model, config.weight_decay)
-    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=config.momentum, nesterov=True, fused=True)
-    train = data.train_batches(batch_size=config.batch_size, seed=0, on=device)
-    val = data.val_batches(batch_size=config.batch_size, on=device)
-    seconds, step = [], 0
-    for epoch in range(config.epochs):
-        started = time.process_time()
-        train.set_epoch(epoch)
-        model.train()
-        for images, labels in train:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps_per_epoch=len(train), config=config)
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(model(images.contiguous(memory_format=torch.channels_last)), labels).backward()
-            optimizer.step()
-            step += 1
-        model.eval()
-        with torch.inference_mode():
-            correct = sum((model(images).argmax(1) == labels).sum() for images, labels in val)
-        assert correct > 0
-        seconds.append(time.process_time() - started)
-    return seconds
-
-
-def worker_loop(architecture: Architecture, data: DataSource, config: TrainingConfig, folder: Path) -> list[float]:
-    """The same epochs as a worker trains them: guard, records, stop requests and a checkpoint each."""
-    moments: list[float] = []
-    checkpoint = folder / "trial.ckpt"
-    run.train(
-        architecture,
-        data,
-        config,
-        seed=0,
-        on_epoch=lambda _: moments.append(time.process_time()),
-        should_stop=lambda: False,
-        checkpoint=checkpoint,
-    )
-    checkpoint.unlink()
-    return [after - before for before, after in pairwise(moments)]
 
 
 def throughput(args: argparse.Namespace) -> dict[str, Ratio]:
@@ -156,7 +89,9 @@ def throughput(args: argparse.Namespace) -> dict[str, Ratio]:
         data = open_data(source)
         backbone = Backbone(name=name, stem=stem)
         architecture = Architecture.plain(backbone, num_classes=10, in_chans=1)
-        config = TrainingConfig(epochs=4 if name == "resnet_micro" else 3, batch_size=batch_size, threads=1)
+        config = TrainingConfig(
+            epochs=4 if name == "resnet_micro" else 3, batch_size=batch_size, threads=1, device="cpu"
+        )
         with tempfile.TemporaryDirectory() as folder:
             runs = {
                 "bare": lambda a=architecture, d=data, c=config: median(bare_loop(a, d, c)[1:]),
@@ -370,7 +305,9 @@ def first_trial(folder: Path) -> float:
 def steps(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Steps and memory of CBAM in p2 and p4, as benchmarks/blocks.py measures them."""
     torch.set_num_threads(1)
-    asked = argparse.Namespace(only=["p2-cbam", "p4-cbam"], device="cpu", batch=16, size=96, rounds=args.steps)
+    asked = argparse.Namespace(
+        only=["p2-cbam", "p4-cbam"], device="cpu", precision="float32", batch=16, size=96, rounds=args.steps
+    )
     found = [cost for backbone in ("resnet18", "resnet50") for cost in blocks.measure(backbone, asked)]
     gc.collect()
     return [asdict(cost) for cost in found if cost.fusion != "plain"]

@@ -63,6 +63,9 @@ _D: dict[str, object] = {**_C, "avg_down": True}
 _S: dict[str, object] = {"stem_width": 64, "stem_type": "deep"}
 _T: dict[str, object] = {"stem_width": 32, "stem_type": "deep_tiered", "avg_down": True}
 
+TIMM = "timm:"
+"""Stands before the name of weights that timm downloads."""
+
 MICRO = "resnet_micro"
 
 BACKBONES: dict[str, BackboneShape] = {

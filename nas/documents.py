@@ -5,7 +5,7 @@ Every error is one line that names the file, the key, what came and what was exp
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -104,6 +104,19 @@ def parse_yaml(text: str, source: str) -> Any:
         loader.dispose()
 
 
+def absolute_path(path: str, folder: Path) -> str:
+    """A path that a document in ``folder`` names, as it is from everywhere; ``~`` is the home of its reader.
+
+    Raises:
+        UserError: nobody has the home that it names.
+    """
+    try:
+        place = folder.resolve() / Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such home folder; write the whole path") from None
+    return str(place.resolve() if ".." in place.parts else place)
+
+
 def read_text(path: Path) -> str:
     """The text of a file; a missing, unreadable or non-UTF-8 file is a one-line `UserError`."""
     try:
@@ -134,21 +147,25 @@ def dump_document(content: Mapping[str, object], path: Path) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside ``path``, flush to disk, then rename: a reader sees the old file or the new one."""
+def write_atomically(path: Path, content: str | bytes, *, mode: int | None = None) -> None:
+    """Write beside ``path``, flush to disk, then rename: a reader sees the old file or the new one.
+
+    Args:
+        mode: rights of the file; None: those that the user's umask leaves to every new file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     data = content.encode() if isinstance(content, str) else content
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        if mode is not None:
+            temporary.chmod(mode)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """`nas` in a process of its own that has torch from its first moment, as its workers have it.
 
-It is forked by the server that `nas.study.launch.processes` keeps for the process of the tests, and the server that it wants
-for its own workers is forked from it in turn: nothing is imported again for seconds. Signals, the environment, the
-working folder and both outputs are its own, as for `python -m nas`, which some tests still start.
+It is forked by the server that `nas.study.launch.processes` keeps for the process of the tests, and the server that
+it wants for its own workers is forked from it in turn: nothing is imported again for seconds. Signals, the
+environment, the working folder and both outputs are its own, as for `python -m nas`, which some tests still start.
 """
 
 import os

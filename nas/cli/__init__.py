@@ -24,6 +24,7 @@ from nas.cli import (
     init,
     instability,
     recover,
+    relocate,
     report,
     resume,
     search,
@@ -60,6 +61,7 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("check")(check.check)
 app.command("cost")(cost.cost)
 app.command("recover")(recover.recover)
+app.command("relocate")(relocate.relocate)
 app.command("backup")(backup.backup)
 app.command("bench")(bench.bench)
 app.command("spaces")(catalogue.spaces)

@@ -71,6 +71,12 @@ def confirm(
     said = verdict(study)
     if said is not None:
         _print(study, said, as_json=as_json)
+    if said is None or said.judgement is None:
+        from nas.cli.progress import say
+
+        seed = study.confirmations()[0].name
+        say(f"no verdict over study {study.name!r}; nas trials {seed} says what failed with the first of the seeds")
+        return 1
     return 0
 
 
@@ -79,6 +85,7 @@ def _train(study: "Study", engine: "Engine") -> bool:
     from nas.cli.progress import say
     from nas.study.confirm.judge import progress_of
     from nas.study.doctor import sweep_study
+    from nas.study.store.studies import begin_anew
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)
@@ -87,6 +94,7 @@ def _train(study: "Study", engine: "Engine") -> bool:
     left = progress.total - progress.done
     if not left:
         return False
+    begin_anew(study)
     count = min(engine.num_workers, left)
     say(f"confirming {study.name!r}: {left} trainings to do, {count} worker{'s' if count > 1 else ''}")
     workers = engine.start(parts[0], count, None)

@@ -19,6 +19,7 @@ from nas.study.doctor import sweep_study
 from nas.study.launch.engines import Engine, Workers
 from nas.study.store.errors import RECONNECT_S, connection_lost
 from nas.study.store.reader import Study
+from nas.study.store.studies import begin_anew
 from nas.study.store.urls import DEFAULT_URL, redact
 
 POLL_S = (0.5, 5.0)
@@ -33,7 +34,10 @@ def say(text: str) -> None:
 
 
 def work(study: Study, engine: Engine, limit_s: float | None) -> int:
-    """Train what is left of a study with the workers of an engine; returns the exit code."""
+    """Train what is left of a study with the workers of an engine.
+
+    Returns the exit code: 1 where the search has ended without a network that could be exported.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)
     before = summarise(study)
@@ -41,8 +45,8 @@ def work(study: Study, engine: Engine, limit_s: float | None) -> int:
         say(f"study {study.name!r} has its {before.target} trials; nothing to do")
         say(f"add some with: nas resume {study.name} --trials N{_storage_hint(study)}")
         typer.echo(summary_text(before))
-        _write_results(study)
-        return 0
+        return _conclude(study, before)
+    begin_anew(study)
     count = min(engine.num_workers, before.target - before.ended)
     say(f"study {study.name!r}: {before.target - before.ended} trials to do, {count} worker{'s' if count > 1 else ''}")
     deadline = time.time() + limit_s if limit_s else None
@@ -60,9 +64,22 @@ def work(study: Study, engine: Engine, limit_s: float | None) -> int:
     if interrupted or not after.done:
         why = "interrupted" if interrupted else "stopped before the end"
         say(f"{why}, running trials wait again; go on with: nas resume {study.name}{_storage_hint(study)}")
-        return INTERRUPTED if interrupted else 0
-    _write_results(study)
-    return 0
+        return INTERRUPTED if interrupted else int(after.best is None)
+    return _conclude(study, after)
+
+
+def _conclude(study: Study, summary: Summary) -> int:
+    """Write the results of a study that is done, or say that it has none; returns the exit code."""
+    if summary.best is not None:
+        _write_results(study)
+        return 0
+    reason = max(summary.reasons, key=lambda text: summary.reasons[text], default="no reason is stored")
+    say(
+        f"study {study.name!r} ended without a result: none of its {summary.ended} trials is complete, most often "
+        f"because: {reason}; see nas trials {study.name}{_storage_hint(study)}, mend the cause, then train others with "
+        f"nas resume {study.name} --trials N{_storage_hint(study)}"
+    )
+    return 1
 
 
 def _write_results(study: Study) -> None:
@@ -71,8 +88,6 @@ def _write_results(study: Study) -> None:
     from nas.report.answer import export_command
     from nas.report.page import write_report
 
-    if study.best() is None:
-        return
     best, page, model = (study.folder / name for name in ("best.yaml", "report.html", "timm"))
     export_architecture(study, "best", best)
     write_report(study, page)

@@ -1,6 +1,5 @@
 """``nas search``: create a study or go on with it."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,24 +45,28 @@ def search(
     from nas.cli.progress import say, work
     from nas.study.config import StudyConfig
     from nas.study.launch import processes
-    from nas.study.launch.create import check_same, create_study, describe, set_target, set_tracking
+    from nas.study.launch.checks import check_place, describe
+    from nas.study.launch.create import check_same, create_study, set_target, set_tracking
+    from nas.study.launch.relocate import relocate
     from nas.study.store.studies import stored_study
-    from nas.training.tracking import check_tracker
 
     overrides = list(set_ or ())
     overrides += [f"seed={seed}"] if seed is not None else []
     overrides += [f"trials={trials}"] if trials is not None else []
     config, text = StudyConfig.load(study_file, overrides)
-    check_tracker(config.tracking)
     limit = seconds(timeout) or config.timeout_s
     starter = chosen_engine(
         engine, config.to_dict(), workers=workers, devices=devices, per_device=per_device, options=engine_set
     )
+    check_place(config, storage, starter)
+    study = stored_study(storage, config.name)
+    moved = study is not None and check_same(config, study)
     if dry_run:
         return _print_plan(config, starter.num_workers)
-    study = stored_study(storage, config.name)
     if study is None:
         processes.warm_up()
+        say(f"creating study {config.name!r}: reading {config.data.source}")
+        summary = processes.ask(describe, config)
         calibration = None
         if asked := config.first_calibration:
             calibration = measure(config, asked, storage, worker_count(workers, config.workers))
@@ -72,10 +75,11 @@ def search(
             say(calibration.advice)
             if config.estimate.by == "predictor" and calibration.settings["by"] != "predictor":
                 say("the predictor ranks the candidates all the same, because the study file asks for it")
-        say(f"creating study {config.name!r}: reading {config.data.source}")
-        study = create_study(config, text, storage, partial(processes.ask, describe), calibration)
+        study = create_study(config, text, storage, lambda _: summary, calibration)
     else:
-        check_same(config, study)
+        if moved:
+            say(f"study {config.name!r}: comparing the images of {config.data.source}")
+            relocate(study, config.data)
         if trials is not None or config.trials > study.num_wanted:
             set_target(study, config.trials)
         if config.tracking != study.config.get("tracking"):

@@ -88,7 +88,8 @@ def train_ensemble(
                 continue
             digest = shared_digest(space, norm, data.fingerprint, training, network_seed)
             try:
-                with FileLock(folder / f"shared-{digest}.lock", timeout=LOCK_WAIT_S):
+                rights = folder.stat().st_mode & 0o666
+                with FileLock(folder / f"shared-{digest}.lock", timeout=LOCK_WAIT_S, mode=rights):
                     trained[norm, network_seed] = train_shared(
                         space,
                         norm,

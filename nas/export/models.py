@@ -120,8 +120,10 @@ def _rename(source: Path, target: Path, *, aside: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the system write a file, or a folder's files, to disk; make them readable as other files are."""
+    """Have the system write a file, or a folder's files, to disk; their rights are what the umask leaves to files."""
+    umask = os.umask(0o077)
+    os.umask(umask)  # the only way to read it
     for file in path.iterdir() if path.is_dir() else (path,):
-        file.chmod(0o644)
+        file.chmod(0o666 & ~umask)
         with file.open("rb") as opened:
             os.fsync(opened.fileno())

@@ -1,6 +1,5 @@
 """The trained network of a trial: from its checkpoint, or trained again."""
 
-import tempfile
 from pathlib import Path
 
 from nas.architecture import Architecture
@@ -10,6 +9,7 @@ from nas.study.records import TrialRecord
 from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.run.training import Training
 from nas.study.store.reader import Study
+from nas.temporary import temporary_folder
 from nas.training.checkpoint import Checkpoint, CheckpointError, load_weights
 
 
@@ -49,8 +49,8 @@ def retrained_model(training: Training, record: TrialRecord, architecture: Archi
     Raises:
         NasError: the score is another one, on another machine or with other versions than then.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"trial-{record.number}.ckpt"
+    with temporary_folder() as folder:
+        path = folder / f"trial-{record.number}.ckpt"
         measurement = training(architecture, on_epoch=lambda _: None, should_stop=lambda: False, checkpoint=path)
         if measurement.score != record.score:
             raise NasError(

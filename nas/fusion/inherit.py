@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from timm.models import create_model, load_state_dict
 from torch import Tensor
 
+from nas.backbones import TIMM
 from nas.errors import UserError
 from nas.fusion.models import FusionResNet
 
-TIMM = "timm:"
 CLASSIFIER = ("fc.weight", "fc.bias")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StrictInt, field_validator, model_validator
 
 from nas.architecture import Backbone
-from nas.documents import Document, parse_yaml, read_text
+from nas.documents import Document, absolute_path, parse_yaml, read_text
 from nas.errors import UserError
 from nas.estimate.brief import brief_config
 from nas.estimate.config import CalibrationConfig, EstimateConfig
@@ -24,6 +24,8 @@ CONFIRM = "/confirm"
 """What the name of a study's confirmation has behind the study's own, before the seed."""
 BRIEF_SHARE = 0.4
 """Epochs of a brief training, as a share of the full ones, where nobody says."""
+SEEDS = 2**32
+"""Numpy's generators take no larger seed."""
 _COMPARED_ELSEWHERE = ("space",)
 
 SamplerName = Literal["tpe", "random", "nsga2", "gp", "grid", "evolution"]
@@ -100,8 +102,8 @@ class StudyConfig(Document):
     """Known networks that are trained first; `plain` is always among them."""
     trials: Annotated[StrictInt, Field(ge=1)] = 50
     """Networks that the whole study trains, landmarks included."""
-    seed: Annotated[StrictInt, Field(ge=0)] = 0
-    """Seed of sampling and training."""
+    seed: Annotated[StrictInt, Field(ge=0, lt=SEEDS)] = 0
+    """Seed of sampling and training, below 2³²."""
     workers: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
     """Local worker processes that `nas search` starts."""
     timeout_s: Annotated[float, Field(gt=0)] | None = None
@@ -165,7 +167,10 @@ class StudyConfig(Document):
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> tuple[Self, str]:
-        """The study of a file (or of a shipped study's name) with ``key.sub=value`` overrides, and the file's text."""
+        """The study of a file (or of a shipped study's name) with ``key.sub=value`` overrides, and the file's text.
+
+        Relative paths, also those of overrides, start at the file's folder; of a shipped study at the working folder.
+        """
         file = find_file("studies", path)
         text = read_text(file)
         content = parse_yaml(text, str(file))
@@ -174,10 +179,32 @@ class StudyConfig(Document):
         for override in overrides:
             _apply(content, override)
         config = cls.parse(content, str(file))
-        space = Path(config.space)
-        if space.suffix or len(space.parts) > 1:
-            config = config.model_copy(update={"space": str(file.parent / space)})
-        return config, text
+        own = Path(path).suffix or len(Path(path).parts) > 1  # what ships names no paths: they come with ``overrides``
+        return config.placed(file.parent if own else Path()), text
+
+    def placed(self, folder: Path) -> Self:
+        """The same study for readers in any folder: its relative paths start at ``folder``."""
+        space = Path(self.space)
+        is_path = space.suffix or len(space.parts) > 1
+        return self.model_copy(
+            update={
+                "space": absolute_path(self.space, folder) if is_path else self.space,
+                "data": self.data.placed(folder),
+                "training": self.training.placed(folder),
+            }
+        )
+
+    def with_places_of(self, stored: "StudyConfig") -> Self:
+        """This study with the paths of a stored one, where only the place differs.
+
+        Paths were once stored as they stood in the study file: what ends with such a path is taken for the same.
+        """
+        data, training = self.data, self.training
+        if data.kind == stored.data.kind:
+            data = data.model_copy(update={"source": stored.data.source})
+        if _ends_alike(training.init_from, stored.training.init_from):
+            training = training.model_copy(update={"init_from": stored.training.init_from})
+        return self.model_copy(update={"data": data, "training": training})
 
     @property
     def goals(self) -> Objectives:
@@ -222,6 +249,7 @@ class StudyConfig(Document):
 
     def of_confirmation(self, seed: int) -> Self:
         """The study that trains networks of this one again with another seed: in full, and nobody stops them."""
+        seed %= SEEDS
         return self.model_copy(
             update={
                 "name": f"{self.name}{CONFIRM}/{seed}",
@@ -252,6 +280,14 @@ class StudyConfig(Document):
             for key in sorted(given.keys() | other.keys())
             if given.get(key) != other.get(key) and key not in (*RUNTIME_KEYS, *_COMPARED_ELSEWHERE)
         ]
+
+
+def _ends_alike(given: str | None, stored: str | None) -> bool:
+    """Whether a stored path is relative and ``given`` ends with it."""
+    if given is None or stored is None or Path(stored).is_absolute():
+        return False
+    parts = Path(stored).parts
+    return Path(given).parts[-len(parts) :] == parts
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -14,6 +14,7 @@ from nas.study.store.engine import disposed, open_engine, writing_engine
 from nas.study.store.errors import explained
 from nas.study.store.leases import sweep
 from nas.study.store.reader import Study
+from nas.study.store.studies import begin_anew
 from nas.study.store.trials import add_waiting_members
 from nas.study.store.upgrade import schema_version
 from nas.study.store.workers import HEARTBEAT_S, Watch, dead_workers, numbers_of
@@ -111,6 +112,7 @@ def recover(study: Study) -> Recovery:
     with explained(study.url), disposed(writing_engine(study.url)) as engine:
         count = sum(sweep(engine, part.study_id, None) for part in study.parts())
         integrity = check_database(engine)
+    begin_anew(study)
     removed = sum(CheckpointFolder(part).remove(orphans_of(part)) for part in study.parts())
     return Recovery(found=found, put_back=count, removed_checkpoints=removed, integrity=integrity)
 

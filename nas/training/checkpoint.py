@@ -47,13 +47,15 @@ class Checkpoint:
     """Whether the caller stopped the run after the last epoch."""
 
     def save(self, path: Path) -> None:
-        """Write the file atomically."""
+        """Write the file atomically, with the rights of its folder: who may go on with a study may read it."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}
         content["records"] = [asdict(record) for record in self.records]
         buffer = io.BytesIO()
         torch.save(content, buffer)
         data = buffer.getvalue()
-        write_atomically(path, MAGIC + hashlib.sha256(data).digest() + data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = path.parent.stat().st_mode & 0o666
+        write_atomically(path, MAGIC + hashlib.sha256(data).digest() + data, mode=mode)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":

@@ -2,11 +2,13 @@
 
 import math
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from nas.documents import Document
+from nas.backbones import TIMM
+from nas.documents import Document, absolute_path
 from nas.training.signals import SIGNALS
 from nas.training.signals.signal import Signal, Verdict
 
@@ -39,7 +41,7 @@ class DataConfig(Document):
 
     source: Annotated[str, Field(min_length=1)] = "digits"
     """`digits`, `noisy-digits`, `cluttered-digits`, `cued-digits`, `folder:PATH`, or a scheme of timm, as in
-    `torch/cifar10:PATH`."""
+    `torch/cifar10:PATH`. A relative path starts at the study file's folder."""
     image_size: Count | None = None
     """Side of the square image in pixels; unset: as the source has it (8, 24, 10), else 224."""
     in_chans: Literal[1, 3] | None = None
@@ -75,6 +77,18 @@ class DataConfig(Document):
             raise ValueError(f"val_fraction + test_fraction must be below 1, got {both}")
         return self
 
+    @property
+    def kind(self) -> str:
+        """What the source is, without the place where it lies."""
+        return self.source.partition(":")[0]
+
+    def placed(self, folder: Path) -> Self:
+        """The same data for readers in any folder: a path in the source starts at ``folder``."""
+        kind, _, place = self.source.partition(":")
+        if not place or "://" in place or place.startswith("pipe:"):  # WebDataset reads from the web and from commands
+            return self
+        return self.model_copy(update={"source": f"{kind}:{absolute_path(place, folder)}"})
+
 
 class TrainingConfig(Document):
     """How one candidate is trained."""
@@ -109,6 +123,12 @@ class TrainingConfig(Document):
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     threads: Count | None = None
     """CPU threads of one worker; unset: cores divided by local workers."""
+
+    def placed(self, folder: Path) -> Self:
+        """The same training for readers in any folder: the path of weights starts at ``folder``."""
+        if self.init_from is None or self.init_from.startswith(TIMM):
+            return self
+        return self.model_copy(update={"init_from": absolute_path(self.init_from, folder)})
 
 
 class GuardConfig(Document):

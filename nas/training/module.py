@@ -166,8 +166,12 @@ class CandidateModule(L.LightningModule):
         K = logits.shape[1]
         self.val_top5 += (logits.topk(min(5, K)).indices == labels[:, None]).sum()
         predicted = logits.argmax(1)
-        seen = (labels, predicted, labels[labels == predicted])
-        self.val_counts = self.val_counts + torch.stack([torch.bincount(classes, minlength=K) for classes in seen])
+        # No bincount and no mask as an index: both would wait for a GPU.
+        one = torch.ones_like(labels)
+        counted = ((labels, one), (predicted, one), (labels, (labels == predicted).long()))
+        self.val_counts = self.val_counts + torch.stack(
+            [one.new_zeros(K).scatter_add_(0, classes, weights) for classes, weights in counted]
+        )
         self._val_seen += len(labels)
 
     def batch_accuracy(self, batches: Iterable[Batch]) -> float:

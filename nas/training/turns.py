@@ -5,25 +5,37 @@ the gate before every batch. Who measures closes the gate and then waits until n
 locks of a process that dies.
 """
 
-import fcntl
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import IO
 
 import torch
 
+from nas.errors import UserError
+from nas.temporary import own_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
+
 
 class Turns:
-    """The turns of all workers of this machine on one device."""
+    """The turns of all workers of this machine on one device.
+
+    Raises:
+        UserError: this system has no locks on files that several processes can hold together.
+        NasError: the folder of the locks is somebody else's.
+    """
 
     def __init__(self, device: str) -> None:
+        if not HAS_LOCKS:
+            raise UserError("latency_ms: can be timed on Linux and macOS only; on Windows use WSL")
         self._device = torch.device(device)
-        self._folder = Path(tempfile.gettempdir()) / f"fusion-nas-{os.getuid()}"
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        own_folder()
 
     @contextmanager
     def together(self) -> Iterator[Callable[[], None]]:
@@ -55,7 +67,8 @@ class Turns:
     def _locks(self) -> Iterator[tuple[IO[str], IO[str]]]:
         """The two files; closing them unlocks them."""
         name = "cpu" if self._device.type == "cpu" else f"{self._device.type}-{self._device.index or 0}"
-        with (self._folder / f"{name}.gate").open("w") as gate, (self._folder / f"{name}.busy").open("w") as busy:
+        folder = own_folder()  # each time: it may have been cleaned away
+        with (folder / f"{name}.gate").open("w") as gate, (folder / f"{name}.busy").open("w") as busy:
             yield gate, busy
 
 

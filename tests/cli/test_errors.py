@@ -21,7 +21,7 @@ Nas = Callable[..., tuple[int, str, str]]
 def refused(nas: Nas, *arguments: object) -> str:
     """The one line with which a command is refused."""
     code, out, err = nas(*arguments)
-    lines = [line for line in err.splitlines() if not line.startswith("creating study")]
+    lines = [line for line in err.splitlines() if not line.startswith(("creating study", "reading"))]
     assert (code, out, len(lines)) == (2, "", 1), (code, out, err)
     assert lines[0].startswith("nas: ")
     return lines[0]
@@ -36,6 +36,41 @@ def url(tmp_path: Path) -> str:
 def stored(url: str) -> str:
     create_study(StudyConfig(name="s", space="patterns"), "", url, lambda _: SUMMARY)
     return url
+
+
+NOWHERE = [
+    (("--devices", "97"), r"device: 'cuda:97' asked for, but this machine has \d+ of that kind"),
+    (("--set", "training.device=cuda:97"), r"device: 'cuda:97' asked for"),
+    (("--seed", str(2**32)), r"seed: .*less than 4294967296, got 4294967296"),
+    (("--engine", "slurm", "--devices", "cpu"), r"cannot share an SQLite file; use --storage postgresql://"),
+    (
+        ("--engine", "slurm", "--engine-set", "cluster=local", "--engine-set", "color=red"),
+        r"--engine slurm: .*'color'",
+    ),
+    (("--set", "sampler=gp"), r"gp"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), NOWHERE)
+def test_what_workers_would_find_out_is_asked_before_anything_is_stored(
+    nas: Nas, tmp_path: Path, url: str, options: tuple[str, ...], said: str
+) -> None:
+    import re
+
+    study = write_study(tmp_path, space="full")
+    for dry in ((), ("--dry-run",)):
+        line = refused(nas, "search", study, "--storage", url, *options, *dry)
+        assert re.search(said, line), line
+    assert not (tmp_path / "db").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(
+    nas: Nas, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.study.launch.checks.os.access", lambda *_: False)
+    for dry in ((), ("--dry-run",)):
+        line = refused(nas, "search", write_study(tmp_path), "--storage", url, *dry)
+        assert f"the folder {tmp_path} is not writable" in line
 
 
 BAD_FILES = [

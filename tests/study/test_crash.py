@@ -1,7 +1,10 @@
 """Workers that are killed without warning: nothing lost, nothing twice, the same results."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -146,3 +149,21 @@ def test_workers_whose_server_is_killed_hand_back_and_are_replaced(
     study = open_study(url, NAME)
     assert outcome(study) == undisturbed
     assert [t.crashes for t in study.trials()] == [0] * 8
+
+
+def test_a_temporary_folder_that_is_cleaned_away_is_no_loss(tmp_path: Path) -> None:
+    """Neither for what has begun, nor for the worker that takes the place of a killed one, nor for the results."""
+    url = f"sqlite:///{tmp_path / 'nas.db'}"
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    run = [sys.executable, "-m", "nas", *command(tmp_path, url)]
+    with subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as search:
+        victim = wait_for(lambda: worker_pids(url))[0]
+        shutil.rmtree(temporary)
+        os.kill(victim, signal.SIGKILL)
+        out, err = search.communicate(timeout=2 * LIMIT_S)
+    assert search.returncode == 0, err
+    assert "1 worker was killed; started anew, nothing is lost" in err
+    assert "report  " in out
+    assert [t.state for t in open_study(url, NAME).trials()].count("running") == 0

@@ -1,9 +1,12 @@
 """One server imports for all processes that need torch, and touches nothing."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
-from multiprocessing import forkserver
+import time
+from multiprocessing import forkserver, util
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,29 @@ def test_a_server_that_is_killed_while_it_is_asked_is_replaced(monkeypatch: pyte
     assert imported
     assert killed
     assert server not in killed
+
+
+def test_a_folder_of_sockets_that_was_cleaned_away_is_replaced() -> None:
+    first, *_ = processes.ask(surroundings)
+    early = processes.start(time.sleep, 600)  # lives on under the server that cannot be asked any more
+    shutil.rmtree(util.get_temp_dir())
+    second, imported, _ = processes.ask(surroundings)
+    assert imported
+    assert first != second
+    assert early.is_alive()
+    early.kill()
+    early.join()
+
+
+ASK = "import os; from nas.study.launch import processes; print(processes.ask(os.getpid) != os.getpid())"
+
+
+def test_a_folder_too_deep_for_a_socket_is_not_used(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    environment = {**os.environ, "TMPDIR": str(deep)}
+    done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
 
 
 def cuda_was_touched() -> bool:

@@ -100,3 +100,31 @@ def test_an_impossible_verdict_is_named(content, message):
 def test_the_configuration_needs_no_torch():
     code = "import sys, nas.training.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "placed"),
+    [
+        ("digits", "digits"),
+        ("folder:/a:b", "folder:/a:b"),
+        ("folder:images", "folder:{0}/studies/images"),
+        ("folder:../images", "folder:{0}/images"),
+        ("folder:~/images", "folder:/home/ann/images"),
+        ("torch/cifar10:data", "torch/cifar10:{0}/studies/data"),
+        ("hfds/NAME", "hfds/NAME"),
+        ("wds/x:https://host/{0000..0009}.tar", "wds/x:https://host/{0000..0009}.tar"),
+        ("wds/x:pipe:cat x.tar", "wds/x:pipe:cat x.tar"),
+    ],
+)
+def test_paths_start_at_a_folder(tmp_path, monkeypatch, source, placed):
+    monkeypatch.setenv("HOME", "/home/ann")
+    found = DataConfig(source=source).placed(tmp_path / "studies").source
+    assert found == placed.replace("{0}", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("weights", "placed"), [(None, None), ("timm:resnet18.a1_in1k", "timm:resnet18.a1_in1k"), ("w.pt", "{0}/w.pt")]
+)
+def test_weights_start_at_a_folder(tmp_path, weights, placed):
+    found = TrainingConfig(init_from=weights).placed(tmp_path).init_from
+    assert found == (placed and placed.replace("{0}", str(tmp_path)))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import f1_score, recall_score, top_k_accuracy_score
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.architecture import Architecture, Backbone, StageFusion
 from nas.fusion.models import build_model
@@ -124,3 +125,30 @@ def test_validation_against_scikit_learn():
             "val_balanced_accuracy": recall_score(labels, predicted, labels=np.unique(labels), average="macro"),
         }
     )
+
+
+class Asked(TorchDispatchMode):
+    """Notes every operation by its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_neither_training_nor_validation_steps_ask_for_a_value():
+    """On a GPU each of these operations would wait until everything before them is done."""
+    waiting = {"aten::_local_scalar_dense", "aten::nonzero", "aten::bincount", "aten::masked_select"}
+    plain = Architecture.plain(Backbone(name="resnet_micro", stem="small"), num_classes=10, in_chans=1)
+    module = CandidateModule(build_model(plain), TrainingConfig(device="cpu"), steps_per_epoch=1)
+    batch = (torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 3]))
+    with Asked() as asked:
+        module.training_step(batch, 0).backward()
+        module.on_before_optimizer_step(torch.optim.SGD(module.parameters(), lr=0.1))
+        module.on_validation_epoch_start()
+        module.validation_step(batch, 0)
+    assert "aten::convolution_backward" in asked.names
+    assert not asked.names & waiting

@@ -11,7 +11,7 @@ from nas.training.turns import Turns
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.training.turns.tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("nas.temporary.temporary_root", lambda: tmp_path)
 
 
 def test_nobody_trains_while_one_measures():

@@ -39,9 +39,15 @@ PACKAGES = (
 )
 
 
-def check_same(config: StudyConfig, study: Study) -> None:
-    """Refuse a study file that would change what the stored scores mean."""
-    differences = config.differences(study.config)
+def check_same(config: StudyConfig, study: Study) -> bool:
+    """Refuse a study file that would change what the stored scores mean.
+
+    Returns:
+        Whether it names another place for the data, whose images are yet to be compared: see `relocate`.
+    """
+    stored_config = StudyConfig.parse(study.config, f"study {study.name}")
+    moved = config.data.source != stored_config.data.source and config.data.kind == stored_config.data.kind
+    differences = config.with_places_of(stored_config).differences(study.config)
     stored = SearchSpace.from_dict(study.space)
     given = SearchSpace.load(config.space).on(
         backbone=config.backbone, num_classes=stored.num_classes, in_chans=stored.in_chans
@@ -57,27 +63,7 @@ def check_same(config: StudyConfig, study: Study) -> None:
             f"study {study.name!r} is stored with other settings: {shown}. "
             f"Only {may} may change; give the study a new name to start another"
         )
-
-
-def describe(config: StudyConfig) -> "DataSummary":
-    """Open what a study file names, so that a mistake shows before anything is stored. Imports torch.
-
-    Raises:
-        UserError: the data cannot be read, or network, sampler or constraints do not fit them.
-    """
-    from nas.study.launch.constraints import check_constraints
-    from nas.study.search.sampler import check_sampler
-    from nas.training.data import open_data
-    from nas.training.run import check_start
-
-    data = open_data(config.data)
-    check_start(config.backbone, config.training, data.summary)
-    space = SearchSpace.load(config.space).on(
-        backbone=config.backbone, num_classes=data.num_classes, in_chans=data.in_chans
-    )
-    check_sampler(config.sampler, space)
-    check_constraints(config, space, data.input_size)
-    return data.summary
+    return moved
 
 
 def create_study(

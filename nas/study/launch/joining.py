@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from nas.study.confirm.train import TestedTraining, confirm_networks
-from nas.study.launch.processes import TIME_LIMIT_SIGNALS, let_signals_through
+from nas.study.launch.processes import TIME_LIMIT_SIGNALS, let_signals_through, place_sockets
 from nas.study.run.scoring import score_candidates
 from nas.study.run.stop import StopFlag
 from nas.study.run.training import Training
@@ -40,6 +40,7 @@ def join_study(
     for number in (signal.SIGINT, signal.SIGTERM, *TIME_LIMIT_SIGNALS):
         signal.signal(number, lambda *_: stop.set())
     let_signals_through()
+    place_sockets()
     if threads is not None:
         torch.set_num_threads(threads)
     study = study_to_work_on(url, name)

@@ -11,9 +11,9 @@ from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.calibration.task import task_of
 from nas.study.config import StudyConfig
+from nas.study.launch.checks import open_checked
 from nas.study.launch.constraints import check_constraints
 from nas.study.search.sampler import FusionSampler, suggest
-from nas.training.data import open_data
 from nas.training.pace import Pace, measure_pace
 
 SUGGESTIONS = 4
@@ -46,10 +46,7 @@ def plan_study(config: StudyConfig, num_workers: int) -> Plan:
     Raises:
         UserError: the study file does not fit its data, or no candidate can meet the constraints.
     """
-    data = open_data(config.data)
-    space = SearchSpace.load(config.space).on(
-        backbone=config.backbone, num_classes=data.num_classes, in_chans=data.in_chans
-    )
+    data, space = open_checked(config)
     suggestions = first_suggestions(config, space)
     pace = measure_pace(
         suggestions[0],

@@ -7,21 +7,25 @@ is not safely forked, each one imports for itself.
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from nas.errors import NasError
+from nas.temporary import socket_root
 
 FORKS = sys.platform == "linux"
 CONTEXT: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
-TIME_LIMIT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
-"""What cluster schedulers send to every process of a job shortly before its time is over."""
+TIME_LIMIT_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""What cluster schedulers send to every process of a job shortly before its time is over; Windows has neither."""
 GROUP_SIGNALS = (signal.SIGINT, *TIME_LIMIT_SIGNALS)
 """What reaches a whole group of processes, also the server, which has nothing to put back."""
 END_S = 5.0
@@ -31,7 +35,12 @@ SERVER_LOST = 255
 
 
 def warm_up() -> None:
-    """Let the server begin with its imports; without waiting for them."""
+    """Let the server begin with its imports; without waiting for them.
+
+    Raises:
+        NasError: there is no place for its socket.
+    """
+    place_sockets()
     if FORKS:
         CONTEXT.set_forkserver_preload(["nas.study.launch.preloaded"])
         with _signals_wait(), _one_thread():
@@ -41,16 +50,16 @@ def warm_up() -> None:
 def start(target: Callable[..., None], *args: Any) -> BaseProcess:
     """A process that runs ``target``, once the server has its imports; it is born deaf to Ctrl-C.
 
-    A server that is killed meanwhile is replaced; `NasError` where the next one dies too.
+    A server that is killed meanwhile is replaced, and one whose socket was cleaned away; `NasError` where the next
+    one dies too.
     """
     try:
         return _started(target, args)
-    except (EOFError, ConnectionError):
-        # Waits for its end: it could still pass for alive. There is no public way.
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private, so that typeshed has no word of it
+    except (EOFError, ConnectionError, FileNotFoundError):
+        _abandon_server()
     try:
         return _started(target, args)
-    except (EOFError, ConnectionError):
+    except (EOFError, ConnectionError, FileNotFoundError):
         raise NasError("the process that imports torch for the workers has died twice") from None
 
 
@@ -63,6 +72,30 @@ def _started(target: Callable[..., None], args: tuple[Any, ...]) -> BaseProcess:
         with _signals_wait():
             process.start()
     return process
+
+
+def _abandon_server() -> None:
+    """Let the next process have a server of its own. The old one ends with the processes that it has started.
+
+    Waiting for that, as multiprocessing would, could take as long as the study.
+    """
+    server: Any = forkserver._forkserver  # private: there is no public way
+    if server._forkserver_pid is not None:
+        os.close(server._forkserver_alive_fd)
+    server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+
+
+def place_sockets() -> None:
+    """Choose a folder for the sockets of this process and of those that it starts, if the one so far is gone.
+
+    Raises:
+        NasError: there is no place for them.
+    """
+    inherited: dict[str, Any] = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # no public way
+    if (folder := inherited.get("tempdir")) is not None and Path(folder).is_dir():
+        return
+    inherited["tempdir"] = folder = tempfile.mkdtemp(prefix="pymp-", dir=socket_root())
+    util.Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-100)
 
 
 def ask(function: Callable[..., Any], *args: Any) -> Any:
@@ -100,12 +133,16 @@ def orphan_alarm() -> Callable[[], bool]:
 
 def let_signals_through() -> None:
     """In a process that was started here and knows what to do with them; before, they wait."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
 
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
     """Processes that are started meanwhile do not hear signals, until they let them through."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
     try:
         yield

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nas.study.store.reader import Study
+from nas.study.store.rights import give_rights_of
 from nas.study.store.urls import sqlite_path
 
 LANDMARK_ATTR = "landmark"
@@ -30,6 +31,18 @@ def checkpoint_root(url: str) -> Path:
     if root:
         return Path(root)
     return database.parent / "checkpoints" if database else DEFAULT_ROOT
+
+
+def make_checkpoint_folder(folder: Path, url: str) -> None:
+    """Make a folder for checkpoints, with the rights of an SQLite database: all who work on a study share them.
+
+    The checkpoints take the rights of their folder. Those who may read the database may look into it.
+    """
+    database = sqlite_path(url)
+    for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+        missing.mkdir(exist_ok=True)
+        if database is not None and database.exists():
+            give_rights_of(database, missing)
 
 
 @dataclass(frozen=True)
@@ -94,11 +107,17 @@ class CheckpointFolder:
     """
 
     def __init__(self, study: Study) -> None:
+        self._url = study.url
         self.folder = checkpoint_root(study.url) / f"{study.file_name}-{round(study.created_at * 1000):x}"
 
     def path(self, number: int) -> Path:
         """The file of a trial, whether it exists or not."""
         return self.folder / f"trial-{number}.ckpt"
+
+    def place(self, number: int) -> Path:
+        """The file of a trial that is about to be written, in a folder that exists."""
+        make_checkpoint_folder(self.folder, self._url)
+        return self.path(number)
 
     def files(self) -> dict[Path, int]:
         """Every file with the number of its trial: checkpoints, and what is being or was half written."""

@@ -11,7 +11,7 @@ from nas.estimate.shared_ensemble import SharedEnsemble, train_ensemble
 from nas.measurement import Interrupted
 from nas.space.space import SearchSpace
 from nas.study.goals import cost_quantities
-from nas.study.run.checkpoints import checkpoint_root
+from nas.study.run.checkpoints import checkpoint_root, make_checkpoint_folder
 from nas.study.run.stop import StopFlag
 from nas.study.run.training import Measure, Training
 from nas.study.run.worker import Worker
@@ -41,13 +41,15 @@ def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker
 
 
 def _ensemble(study: Study, training: Training, stop: StopFlag) -> SharedEnsemble:
+    folder = checkpoint_root(study.url) / "shared"
+    make_checkpoint_folder(folder, study.url)
     return train_ensemble(
         SearchSpace.from_dict(study.space),
         training.data,
         training.training,
         training.config.estimate,
         seed=training.config.seed,
-        folder=checkpoint_root(study.url) / "shared",
+        folder=folder,
         should_stop=stop,
     )
 

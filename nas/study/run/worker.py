@@ -26,6 +26,7 @@ from nas.study.search.evolution import STOPPED_ATTR
 from nas.study.search.pruners import first_look, make_pruner
 from nas.study.search.rungs import STOPPED, Rungs
 from nas.study.search.sampler import FusionSampler, SpaceExhausted, distributions
+from nas.study.store.deaths import refuse_deaths
 from nas.study.store.errors import CONNECTION_LOST, connection_lost, explained, survive
 from nas.study.store.leases import LeaseLost, put_back, sweep
 from nas.study.store.lock import drawing
@@ -144,6 +145,7 @@ class Worker:
     def _next_trial(self) -> Trial | None:
         """A trial of which this worker holds the lease, None where the study has no more work."""
         self._sweep()
+        refuse_deaths(self.engine, self.ledger.study_id)
         with drawing(self.url, self.ledger.study_id, self.stop):  # two that see the last free place would both take it
             self.ledger.adopt_waiting()
             self._refresh()
@@ -319,7 +321,7 @@ class Worker:
                     architecture,
                     on_epoch=self._epoch_hook(trial, run),
                     should_stop=self.stop,
-                    checkpoint=self.checkpoints.path(trial.number),
+                    checkpoint=self.checkpoints.place(trial.number),
                 )
                 run.finish(measurement)
             self.ledger.finish(trial._trial_id, architecture.digest, measurement)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from nas.errors import NasError
 from nas.study.store import tables
 from nas.study.store.clock import clock
+from nas.study.store.deaths import note_death_of
 from nas.study.store.engine import only_reading
 from nas.study.store.workers import Watch, dead_workers
 
@@ -112,6 +113,7 @@ def put_back(engine: sa.Engine, trial_id: int, worker_id: str, *, crashed: bool 
         if not tables.set_state(connection, trial_id, "WAITING", unless=tables.ENDED):
             return False  # its worker had only to give the lease back
         if crashed:
+            note_death_of(connection, worker_id)
             connection.execute(sa.update(tables.trials).where(mine).values(crashes=tables.trials.c.crashes + 1))
             crashes = connection.scalar(sa.select(tables.trials.c.crashes).where(mine)) or 0
             if crashes >= MAX_CRASHES:

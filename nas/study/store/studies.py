@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nas.study.store import tables
+from nas.study.store import deaths, tables
 from nas.study.store.engine import bring_up_to_date, open_engine
 from nas.study.store.errors import explained
 from nas.study.store.reader import Study, deleted, open_study
@@ -55,3 +55,30 @@ def change_study(engine: sa.Engine, study_id: int, **values: Any) -> bool:
     mine = tables.studies.c.study_id == study_id
     with engine.begin() as connection:
         return bool(connection.execute(sa.update(tables.studies).where(mine).values(values)).rowcount)
+
+
+def deaths_so_far(url: str, name: str) -> int:
+    """Deaths in a row of a study's workers, of which whoever starts one takes note: see `count_death`."""
+    study_id = open_study(url, name).study_id
+    with explained(url), open_engine(url).connect() as connection:
+        return deaths.num_deaths(connection, study_id)
+
+
+def count_death(url: str, name: str, deaths_before: int) -> None:
+    """Count the death of a worker that was started after ``deaths_before`` others and may not even have joined.
+
+    Raises:
+        WorkersDie: it is of no use to start another.
+    """
+    study_id = open_study(url, name).study_id
+    with explained(url):
+        with open_engine(url).begin() as connection:
+            deaths.note_death(connection, study_id, deaths_before)
+        with open_engine(url).connect() as connection:
+            deaths.check_deaths(connection, study_id)
+
+
+def begin_anew(study: Study) -> None:
+    """Whoever gives the command to go on has mended what killed the workers before."""
+    with explained(study.url), open_engine(study.url).begin() as connection:
+        deaths.forget_deaths(connection, study.study_id)

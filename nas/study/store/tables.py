@@ -34,10 +34,12 @@ studies = sa.Table(
     sa.Column("candidates_of", sa.Integer),  # since version 2
     sa.Column("confirms", sa.Integer),  # since version 3
     sa.Column("clock_ms", sa.Float),  # since version 5
+    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),  # since version 6
 )
 """A study whose trials are cheap scores names the one that trains the best of them; one that trains networks again
 with another seed names the one that found them. What the plain network took when it was first timed is the clock of
-the study: all latencies are on its scale."""
+the study: all latencies are on its scale. Deaths are of workers, one after the other, with no epoch in between: see
+`nas.study.store.deaths`."""
 
 architectures = sa.Table(
     "nas_architectures",
@@ -90,6 +92,7 @@ workers = sa.Table(
     sa.Column("ended_at", sa.Float),
     sa.Column("machine", sa.String(256)),  # since version 6, as the next one
     sa.Column("process_start", sa.BigInteger),
+    sa.Column("deaths_before", sa.Integer, nullable=False, server_default="0"),  # since version 6
 )
 """Where a worker runs: `nas.machine.Machine`, the number of its process there, and when that began."""
 

@@ -21,6 +21,7 @@ from nas.measurement import Cost, EpochRecord, Measurement, Outcome, StabilityEv
 from nas.study.goals import quantities
 from nas.study.store import tables
 from nas.study.store.clock import clock
+from nas.study.store.deaths import forget_deaths
 from nas.study.store.engine import only_reading
 from nas.study.store.leases import Leases, add_members, require_lease
 from nas.study.store.reader import cost_of, epoch_of
@@ -88,6 +89,7 @@ class Ledger(Leases):
             if not again:
                 mine = tables.trials.c.trial_id == trial_id
                 connection.execute(sa.update(tables.trials).where(mine).values(crashes=0))
+                forget_deaths(connection, self.study_id)
 
     def finish(self, trial_id: int, digest: str, measurement: Measurement) -> None:
         """Store the result of a run, its events and its reason in one transaction."""
@@ -144,6 +146,7 @@ class Ledger(Leases):
                 )
             connection.execute(sa.delete(tables.scores).where(ours.trial_id == trial_id))
             connection.execute(sa.insert(tables.scores).values(row | {"finished_at": clock(connection)}))
+            forget_deaths(connection, self.study_id)
 
     def fail(self, trial_id: int, reason: str) -> None:
         """Store why a trial failed."""

@@ -28,6 +28,8 @@ UPGRADES = (
         "INSERT INTO nas_members (trial_id, study_id) "
         "SELECT trial_id, study_id FROM trials WHERE study_id IN (SELECT study_id FROM nas_studies)",
     ),
+    (6, "ALTER TABLE nas_studies ADD COLUMN deaths INTEGER DEFAULT 0 NOT NULL"),
+    (6, "ALTER TABLE nas_workers ADD COLUMN deaths_before INTEGER DEFAULT 0 NOT NULL"),
 )
 """By the version that brought it; new tables need none but what they are filled with."""
 

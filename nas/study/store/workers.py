@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,6 +12,7 @@ from nas.errors import UserError
 from nas.machine import Machine, process_lives, process_start
 from nas.study.store import tables
 from nas.study.store.clock import clock
+from nas.study.store.deaths import num_deaths
 
 GRACE_S = 300.0
 """A worker counts as dead after this long without a sign of life; on this machine at once when its process ends."""
@@ -35,7 +37,7 @@ def grace_s() -> float:
 
 def join(engine: sa.Engine, study_id: int, worker_id: str, device: str) -> None:
     """Enter this process among a study's workers; one that worked on another study before moves."""
-    row = {
+    row: dict[str, Any] = {
         "worker_id": worker_id,
         "study_id": study_id,
         "host": socket.gethostname(),
@@ -46,8 +48,9 @@ def join(engine: sa.Engine, study_id: int, worker_id: str, device: str) -> None:
     }
     with engine.begin() as connection:
         now = clock(connection)
+        row |= {"started_at": now, "heartbeat_at": now, "deaths_before": num_deaths(connection, study_id)}
         connection.execute(sa.delete(tables.workers).where(tables.workers.c.worker_id == worker_id))
-        connection.execute(sa.insert(tables.workers).values({**row, "started_at": now, "heartbeat_at": now}))
+        connection.execute(sa.insert(tables.workers).values(row))
 
 
 def give_sign(engine: sa.Engine, worker_id: str) -> None:

@@ -71,6 +71,10 @@ class Engine(Protocol):
 
     num_workers: int
 
+    def check(self, url: str) -> None:
+        """`UserError` where its workers could not work on a study at ``url``; nothing is started or written."""
+        ...
+
     def start(self, study: Study, count: int, deadline: float | None) -> Workers:
         """``count`` workers on a study; ``deadline`` is the moment after which they put their trials back."""
         ...

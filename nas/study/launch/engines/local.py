@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,9 @@ from nas.measurement import OutOfMemory
 from nas.study.launch import processes
 from nas.study.launch.engines import Request
 from nas.study.launch.processes import SERVER_LOST
+from nas.study.launch.worker_log import WorkerLog
 from nas.study.store.reader import Study
+from nas.study.store.studies import count_death, deaths_so_far
 from nas.study.store.trials import new_worker_id
 from nas.study.store.urls import absolute_url
 
@@ -56,12 +57,24 @@ def _num_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def _resolve(devices: Sequence[str]) -> None:
+    from nas.training.device import resolve_device
+
+    for device in devices:
+        resolve_device(device)
+
+
 class LocalEngine:
     """Starts processes of this machine, as many as its devices take."""
 
     def __init__(self, request: Request) -> None:
         self._devices = deal(request)
         self.num_workers = len(self._devices)
+
+    def check(self, url: str) -> None:
+        """`UserError` for a device that this machine lacks; torch is asked only where one is named."""
+        if named := sorted(set(self._devices) - {"auto", "cpu"}):
+            processes.ask(_resolve, named)
 
     def start(self, study: Study, count: int, deadline: float | None) -> "LocalWorkers":
         """The first ``count`` of the workers that fit."""
@@ -86,8 +99,9 @@ class LocalWorkers:
     excused: set[str] = field(default_factory=set)
     """Ids of workers that ended without putting their trials back, and not through any fault of the trials."""
     _processes: dict[str, BaseProcess] = field(default_factory=dict)
-    _logs: "dict[str, tempfile._TemporaryFileWrapper[bytes]]" = field(default_factory=dict)
+    _logs: dict[str, WorkerLog] = field(default_factory=dict)
     _dealt: dict[str, str] = field(default_factory=dict)
+    _deaths_before: dict[str, int] = field(default_factory=dict)
     _limits: Counter[str] = field(default_factory=Counter)
     """Workers that may share each device."""
 
@@ -114,20 +128,25 @@ class LocalWorkers:
             "stay": self.stay,
         }
         self._dealt[worker_id] = device
-        self._logs[worker_id] = log = tempfile.NamedTemporaryFile(prefix="nas-")  # noqa: SIM115 - closed with the workers
+        self._deaths_before[worker_id] = deaths_so_far(self.url, self.name)
+        self._logs[worker_id] = log = WorkerLog()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        self._processes[worker_id] = processes.start(_work, join, environment, log.name)
+        self._processes[worker_id] = processes.start(_work, join, environment, log)
 
     def mend(self) -> list[str]:
         """Start a new worker for each that a signal has ended, and fewer where a device's memory ran out.
 
         The trial that a killed worker held is taken up again or, if it kills worker after worker, failed.
+
+        Raises:
+            WorkersDie: workers are killed one after the other, whatever they do.
         """
         said = []
         ended = {key: process.exitcode for key, process in self._processes.items()}
         killed = [key for key, code in ended.items() if code is not None and (code < 0 or code == SERVER_LOST)]
         for key in killed:
             del self._processes[key]
+            count_death(self.url, self.name, self._deaths_before[key])
             self._start(self._dealt[key])
         if killed:
             said.append(f"{_count(len(killed))} killed; started anew, nothing is lost")
@@ -158,8 +177,7 @@ class LocalWorkers:
             return None
         for worker_id, process in self._processes.items():
             if process.exitcode not in (None, 0, INTERRUPTED):
-                lines = self._logs[worker_id].read().decode(errors="replace").strip().splitlines()
-                return process.exitcode, lines[-1] if lines else f"ended with code {process.exitcode}"
+                return process.exitcode, self._logs[worker_id].last_line() or f"ended with code {process.exitcode}"
         return None
 
     def raise_failure(self) -> None:
@@ -183,13 +201,11 @@ class LocalWorkers:
         self.excused |= {key for key, process in self._processes.items() if (process.exitcode or 0) >= 0}
 
 
-def _work(join: dict[str, Any], environment: dict[str, str], log: str) -> None:
+def _work(join: dict[str, Any], environment: dict[str, str], log: WorkerLog) -> None:
     """What a worker process does; the end of ``log`` says why it failed."""
     if hasattr(os, "setsid"):
         os.setsid()
-    with Path(log).open("ab") as file:
-        for standard in (1, 2):
-            os.dup2(file.fileno(), standard)
+    log.take_output()
     os.environ.update(environment)
     from nas.study.launch.joining import join_study
 

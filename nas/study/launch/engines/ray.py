@@ -47,14 +47,18 @@ class RayEngine:
             capacity, what = min(num_cpus, request.per_device or num_cpus), f"{num_cpus} CPU cores of the Ray cluster"
         self.num_workers = request.count(capacity, what)
 
-    def start(self, study: Study, count: int, deadline: float | None) -> "RayWorkers":
-        """``count`` actors; `UserError` for an SQLite file that some of the nodes could not see."""
+    def check(self, url: str) -> None:
+        """`UserError` for an SQLite file that some of the nodes could not see."""
         num_nodes = _num_nodes()
-        if sqlite_path(study.url) is not None and num_nodes > 1:
+        if sqlite_path(url) is not None and num_nodes > 1:
             raise UserError(
-                f"{redact(study.url)}: the Ray cluster has {num_nodes} nodes, which cannot share an SQLite file; "
+                f"{redact(url)}: the Ray cluster has {num_nodes} nodes, which cannot share an SQLite file; "
                 "use --storage postgresql://USER:PASSWORD@HOST/NAME"
             )
+
+    def start(self, study: Study, count: int, deadline: float | None) -> "RayWorkers":
+        """``count`` actors; raises what `check` does."""
+        self.check(study.url)
         return RayWorkers(
             url=absolute_url(study.url),
             name=study.name,

@@ -51,13 +51,18 @@ class SlurmEngine:
             raise UserError(f"--engine-set cluster={self._cluster}: expected slurm or local")
         self._parameters = _parameters(options, on_gpu=self._device == "cuda", per_job=self._per_job)
 
-    def start(self, study: Study, count: int, deadline: float | None) -> "SlurmWorkers":
-        """Enough jobs for ``count`` workers; `UserError` for an SQLite file, which nodes cannot share."""
-        if self._cluster == "slurm" and sqlite_path(study.url) is not None:
+    def check(self, url: str) -> None:
+        """`UserError` for an SQLite file, which nodes cannot share, for options that no job has, and without Slurm."""
+        if self._cluster == "slurm" and sqlite_path(url) is not None:
             raise UserError(
-                f"{redact(study.url)}: the nodes of a cluster cannot share an SQLite file; "
+                f"{redact(url)}: the nodes of a cluster cannot share an SQLite file; "
                 "use --storage postgresql://USER:PASSWORD@HOST/NAME"
             )
+        self._executor(Path())  # nothing is written before a job is submitted
+
+    def start(self, study: Study, count: int, deadline: float | None) -> "SlurmWorkers":
+        """Enough jobs for ``count`` workers; raises what `check` does."""
+        self.check(study.url)
         job = WorkerJob(name=study.name, devices=(self._device,) * self._per_job, deadline=deadline)
         return SlurmWorkers(
             executor=self._executor(study.folder.resolve() / "slurm"),
