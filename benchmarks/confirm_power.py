@@ -2,10 +2,10 @@
 
     python -m benchmarks.confirm_power
 
-Seconds of one core; prints the table of docs/confirm.md. The simulation is that of tests/study/test_comparison.py.
+Seconds of one core; prints the table of docs/confirm.md. The simulation is that of tests.test_comparison.py.
 """
 
-from tests.study.test_comparison import claims
+from tests.test_comparison import claims
 
 SEEDS = (3, 5, 8, 9, 10, 12, 15)
 

@@ -37,11 +37,12 @@ sys.path.insert(0, str(HERE.parent))
 
 from nas.documents import write_atomically  # noqa: E402
 from nas.errors import NasError, UserError  # noqa: E402
+from nas.machine import process_lives  # noqa: E402
 from nas.study.run.checkpoints import CheckpointFolder  # noqa: E402
 from nas.study.store import tables  # noqa: E402
 from nas.study.store.engine import clock, open_engine  # noqa: E402
 from nas.study.store.reader import Study, open_study  # noqa: E402
-from nas.study.store.workers import GRACE_VARIABLE, process_lives  # noqa: E402
+from nas.study.store.workers import GRACE_VARIABLE  # noqa: E402
 from nas.training.checkpoint import Checkpoint  # noqa: E402
 from tests.postgres import Server, running  # noqa: E402
 

@@ -169,7 +169,7 @@ def race_answer(found: Race) -> str:
     better = sorted((d.value, str(setting)) for setting, d in against if d.found and d.value < 0)
     worse = sorted(str(setting) for setting, d in against if d.found and d.value > 0)
     parts = [
-        f"Better than random search after {found.epochs[-1]} epochs (p < 0.05 after Holm's correction): "
+        f"Better than random search after {found.epochs[-1]} epochs (p < 0.05 after Bonferroni's correction): "
         + (", ".join(f"{name} ({100 * value:+.2f})" for value, name in better) if better else "nothing")
         + "; worse: "
         + (", ".join(worse) or "nothing")
@@ -344,7 +344,7 @@ def contrast_lines(contrasts: Sequence[Contrast], what: str) -> list[str]:
         (c.name, f"{100 * c.value:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]", f"{c.p_adjusted:.2g}")
         for c in contrasts
     ]
-    return markdown(("", f"points: {what}", "p (Holm)"), rows)
+    return markdown(("", f"points: {what}", "p (Bonferroni)"), rows)
 
 
 # The figure.

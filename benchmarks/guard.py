@@ -41,7 +41,8 @@ from nas.training.data import DataSource, open_data
 from nas.training.guard import Guard
 from nas.training.inspection import Inspector
 from nas.training.run import train
-from nas.training.signals import SIGNALS, Observation
+from nas.training.signals import SIGNALS
+from nas.training.signals.reading import Observation
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "guard.json"

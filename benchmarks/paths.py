@@ -29,8 +29,10 @@ from nas.bench.table import DATA, TRAINING, Table, bench_space, load_table
 from nas.documents import write_atomically
 from nas.estimate.brief import brief_config
 from nas.estimate.ranking import against_rest, bootstrapped, regret, spearman
-from nas.estimate.shared import SharedNetwork, SharedScorer, TrainedNetwork, fair_paths
+from nas.estimate.shared_scoring import SharedScorer
+from nas.estimate.shared_training import TrainedNetwork, fair_paths
 from nas.estimate.store import FileStore
+from nas.estimate.supernet import SharedNetwork
 from nas.fusion.models import open_branches
 from nas.space.space import SearchSpace
 from nas.training.data import open_data

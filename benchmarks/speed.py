@@ -219,7 +219,7 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
 def fill(study: Study, count: int) -> None:
     """Finish this many trials without training: architectures of the space at random, five epochs each."""
     space, storage = SearchSpace.from_dict(study.space), open_storage(study.url)
-    ledger, known = Ledger(storage, study.study_id, "filler"), distributions(space)
+    ledger, known = Ledger(storage.engine, study.study_id, "filler"), distributions(space)
     draw = np.random.default_rng(0)
     stored = optuna.load_study(study_name=study.name, storage=storage)
     done = sum(trial.state.is_finished() for trial in stored.get_trials(deepcopy=False))

@@ -23,7 +23,8 @@ from selenium.webdriver.chrome.service import Service
 from nas.errors import NasError
 from nas.report.live import screen
 from nas.report.page import write_report
-from nas.report.summary import Summary, summarise, summary_text
+from nas.report.summary import Summary, summarise
+from nas.report.summary_text import summary_text
 from nas.study.store.reader import Study, open_study
 
 ROOT = Path(__file__).parents[1]

@@ -30,11 +30,11 @@ _HOMES = {
     "SearchSpace": "nas.space.space",
     "StabilityEvent": "nas.measurement",
     "StageFusion": "nas.architecture",
-    "Study": "nas.study.records",
+    "Study": "nas.study.store.reader",
     "TrialRecord": "nas.study.records",
     "UserError": "nas.errors",
     "build_model": "nas.fusion.models",
-    "open_study": "nas.study.records",
+    "open_study": "nas.study.store.reader",
     "train": "nas.training.run",
 }
 

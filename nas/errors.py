@@ -17,5 +17,5 @@ class DataError(UserError):
     """A data set cannot be read as given; names the file."""
 
 
-class StorageError(UserError):
-    """A database cannot be used as given; names the URL with its password hidden."""
+class StorageError(NasError):
+    """A database fails: away, locked, full, damaged; names the URL with its password hidden."""

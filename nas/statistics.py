@@ -1,172 +1,10 @@
-"""Whether networks differ: paired comparisons over seeds and test images, with what it would take to see more.
-
-Shapes: A networks, S seeds, n test images. ``scores`` is (A, S): accuracies, where every column was trained with one
-seed and therefore in one order of the data. ``correct`` is (A, S, n): which images were classified correctly.
-"""
+"""Statistics that need nothing but the standard library, so that a status is told at once."""
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 from collections.abc import Sequence
-
-import numpy as np
-import scipy
-from numpy.typing import NDArray
-
-Values = NDArray[np.float64]
-Correct = NDArray[np.bool_]
 
 LEVEL = 0.05
 """Share of studies without a difference in which one may be claimed."""
-ALIKE = 0.25
-"""Smallest p-value of Bartlett's test at which networks count as spreading alike over seeds: doubts count against."""
-MANY = 1e9
-"""Degrees of freedom at which Student's t is the normal distribution."""
-POWER = 0.8
-"""Chance with which `seeds_needed` would find a difference."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean:
-    """A network's mean accuracy over seeds."""
-
-    value: float
-    low: float
-    high: float
-    """95 % interval of Student's t over the seeds, on these test images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """What one network has above another, on average over seeds."""
-
-    value: float
-    """Of accuracies: 0.01 is a point."""
-    low: float
-    high: float
-    """Intervals of all compared differences hold together in 95 % of studies (Bonferroni)."""
-    p_value: float
-    """Two-sided, of this difference alone."""
-    p_adjusted: float
-    """Corrected for the number of comparisons (Holm 1979)."""
-    seeds_needed: int | None
-    """Seeds with which a difference of this size would be found with `POWER`; None where the images are too few."""
-
-    @property
-    def found(self) -> bool:
-        """Whether there is a difference."""
-        return self.p_adjusted <= LEVEL
-
-
-def mean_of(scores: Values) -> Mean:
-    """Mean and interval of (S,)."""
-    S = len(scores)
-    half = float(scipy.special.stdtrit(S - 1, 1 - LEVEL / 2) * scores.std(ddof=1) / math.sqrt(S))
-    return Mean(value=float(scores.mean()), low=float(scores.mean()) - half, high=float(scores.mean()) + half)
-
-
-def image_variance(ours: Correct, theirs: Correct) -> float:
-    """Variance of the mean difference of two (S, n) that comes from the choice of test images alone.
-
-    The mean square between images less that of the interaction of images and seeds, over S·n: the component
-    of a layout with crossed random seeds and images (Cornfield and Tukey 1956).
-    """
-    d = ours.astype(np.float64) - theirs
-    S, n = d.shape
-    by_image, by_seed = d.mean(0), d.mean(1, keepdims=True)
-    between = S * by_image.var(ddof=1)
-    interaction = ((d - by_image - by_seed + d.mean()) ** 2).sum() / ((S - 1) * (n - 1))
-    return float(max(0.0, between - interaction) / (S * n))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Comparison:
-    """A mean paired difference and how well it is known."""
-
-    value: float
-    variance: float
-    """Of the difference of one seed."""
-    variance_freedom: int
-    """Degrees of freedom of that variance."""
-    from_images: float
-    """`image_variance`."""
-    num_seeds: int
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean."""
-        return math.sqrt(self.variance / self.num_seeds + self.from_images)
-
-    @property
-    def freedom(self) -> float:
-        """Degrees of freedom of the error (Satterthwaite 1946); those of many images count as infinite."""
-        from_seeds = self.variance / self.num_seeds
-        return min(MANY, self.variance_freedom * (self.error**2 / from_seeds) ** 2) if from_seeds else MANY
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided; 1 where nothing varies, because a spread that was not seen is unknown."""
-        return float(2 * scipy.special.stdtr(self.freedom, -abs(self.value) / self.error)) if self.error else 1.0
-
-    def difference(self, p_adjusted: float, count: int) -> Difference:
-        """With the interval for one of ``count`` comparisons."""
-        half = float(scipy.special.stdtrit(self.freedom, 1 - LEVEL / (2 * count))) * self.error
-        return Difference(
-            value=self.value,
-            low=self.value - half,
-            high=self.value + half,
-            p_value=self.p_value,
-            p_adjusted=p_adjusted,
-            seeds_needed=seeds_needed(self.value, self.variance, self.from_images, count=count),
-        )
-
-
-def bartlett(rows: Values) -> float:
-    """The p-value of equal variances of the rows of (A, S) (M. S. Bartlett 1937); 0 where one does not vary."""
-    A, S = rows.shape
-    variances = rows.var(1, ddof=1)
-    if variances.min() <= 0:
-        return 0.0
-    apart = (S - 1) * (A * math.log(variances.mean()) - np.log(variances).sum())
-    return float(scipy.special.chdtrc(A - 1, apart / (1 + (A + 1) / (3 * A * (S - 1)))))
-
-
-def differences(
-    scores: Values, reference: int, compared: Sequence[int], image_variances: Sequence[float] | None = None
-) -> tuple[Difference, ...]:
-    """Compare networks with ``reference``: one difference for each of ``compared``, indices of (A, S).
-
-    Student's t of the mean paired difference. Its variance is that over seeds plus that over test images, so that
-    what is claimed holds for other seeds and for other images. The variance over seeds is the residual of the
-    layout network + seed of all networks (randomised blocks, as in Dunnett's test). Where Bartlett's test says that
-    networks spread differently, it is that of the two networks alone: one that fails with one seed of five must
-    not hide all others.
-
-    Args:
-        image_variances: `image_variance` of each comparison; None where the images are taken as all there are.
-    """
-    A, S = scores.shape
-    residual = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
-    alike = bartlett(residual) >= ALIKE
-    pooled = 2 * float((residual**2).sum()) / ((A - 1) * (S - 1))
-    found = []
-    for a, from_images in zip(compared, image_variances or (0.0,) * len(compared), strict=True):
-        paired = scores[a] - scores[reference]
-        comparison = _Comparison(
-            value=float(paired.mean()),
-            variance=pooled if alike else float(paired.var(ddof=1)),
-            variance_freedom=(A - 1) * (S - 1) if alike else S - 1,
-            from_images=from_images,
-            num_seeds=S,
-        )
-        found.append(comparison)
-    adjusted = holm([comparison.p_value for comparison in found])
-    return tuple(one.difference(p, len(found)) for one, p in zip(found, adjusted, strict=True))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -178,23 +16,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def seeds_needed(value: float, variance: float, from_images: float = 0.0, *, count: int = 1) -> int | None:
-    """Seeds that find a difference of ``value`` with `POWER` in ``count`` comparisons; at least 2.
-
-    N = z²·variance / (value² − z²·from_images) with z = z(1 − LEVEL / 2 count) + z(POWER), of the normal
-    distribution; None where no number of seeds does, because the test images are too few.
-
-    Args:
-        variance: of the paired difference of one seed.
-        from_images: `image_variance`.
-    """
-    z = float(scipy.special.ndtri(1 - LEVEL / (2 * count)) + scipy.special.ndtri(POWER))
-    room = value**2 - z**2 * from_images
-    return max(2, math.ceil(z**2 * variance / room)) if room > 0 else None
-
-
 def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """95 % interval of an accuracy measured on ``count`` images (Wilson 1927): sampling of images, not of seeds."""
     centre = (score + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(score * (1 - score) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return centre - half, centre + half
+
+
+def p_text(p_value: float) -> str:
+    """A p-value for people, with as many digits as it takes to see on which side of `LEVEL` it lies."""
+    texts = (f"{p_value:.{digits}g}" for digits in range(2, 18))
+    return next(text for text in texts if (float(text) <= LEVEL) == (p_value <= LEVEL))

@@ -5,6 +5,7 @@ stage. An architecture is one observation, so that intervals hold for other arch
 seeds and interactions add is the residual. In the complete table the effects are differences of plain marginal means.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -35,9 +36,9 @@ class Contrast:
     """In accuracy: 0.01 is a point."""
     low: float
     high: float
-    """95 % interval of Student's t, not corrected."""
+    """Intervals of all contrasts of one question hold together with 95 %."""
     p_adjusted: float
-    """Corrected for all contrasts of one question (Holm 1979)."""
+    """Corrected for the same (Bonferroni)."""
 
     @property
     def found(self) -> bool:
@@ -95,23 +96,24 @@ class Additive:
         """Standard deviation of the residual, in accuracy."""
         return float(np.sqrt(self._rest / self._freedom))
 
-    def _interval(self, weights: Values) -> tuple[float, float, float, float]:
-        """Value, low, high and p-value of a weighted sum of the coefficients."""
+    def _interval(self, weights: Values, count: int = 1) -> tuple[float, float, float, float]:
+        """Value, low, high and p-value of a weighted sum of the coefficients, for one of ``count`` questions."""
         value = float(weights @ self._effects)
         error = self.spread * float(np.sqrt(weights @ self._inverse @ weights))
-        half = float(stdtrit(self._freedom, 1 - LEVEL / 2)) * error
-        return value, value - half, value + half, float(2 * stdtr(self._freedom, -abs(value) / error)) if error else 1.0
+        if not error:  # a spread that was not seen is unknown
+            return value, -math.inf, math.inf, 1.0
+        half = float(stdtrit(self._freedom, 1 - LEVEL / (2 * count))) * error
+        p_value = count * float(2 * stdtr(self._freedom, -abs(value) / error))
+        return value, value - half, value + half, min(1.0, p_value)
 
     def contrasts(self, wanted: Mapping[str, Mapping[Place, float]]) -> tuple[Contrast, ...]:
         """Sums of effects (against `none` in that stage) by name: each place with its weight."""
-        found = {}
+        found = []
         for name, weights in wanted.items():
-            found[name] = self._interval(np.array([0.0, *(weights.get(place, 0.0) for place in PLACES)]))
-        adjusted = holm([p for *_, p in found.values()])
-        return tuple(
-            Contrast(name=name, value=value, low=low, high=high, p_adjusted=p)
-            for (name, (value, low, high, _)), p in zip(found.items(), adjusted, strict=True)
-        )
+            summed = np.array([0.0, *(weights.get(place, 0.0) for place in PLACES)])
+            value, low, high, p = self._interval(summed, len(wanted))
+            found.append(Contrast(name=name, value=value, low=low, high=high, p_adjusted=p))
+        return tuple(found)
 
     def marginals(self) -> Iterator[Marginal]:
         """Every pattern in every stage; the other stages hold each pattern equally often."""

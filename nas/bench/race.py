@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.bench.table import Table, Values, bench_space
+from nas.comparison import Difference, differences
 from nas.errors import UserError
 from nas.estimate.ranking import Calibration, Estimate, judge
-from nas.statistics import Difference, differences
 from nas.study.config import PrunerConfig, SamplerName
 from nas.study.search.replay import ReplayedTrial, replay
 

@@ -81,7 +81,7 @@ class _Teller:
 
     def __call__(self, progress: "Progress") -> None:
         from nas.cli.progress import say
-        from nas.report.summary import duration_text
+        from nas.report.summary_text import duration_text
 
         if progress.done < progress.total and time.monotonic() - self._told_at < TELL_EVERY_S:
             return

@@ -59,9 +59,9 @@ def confirm(
     from nas.report.confirm import verdict
     from nas.study.confirm.prepare import prepare_confirmation
     from nas.study.confirm.train import drop_losers
-    from nas.study.store.reader import open_study
+    from nas.study.store.studies import study_to_work_on
 
-    study = open_study(storage, study_name)
+    study = study_to_work_on(storage, study_name)
     starter = chosen_engine(
         engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set
     )
@@ -84,7 +84,7 @@ def _train(study: "Study", engine: "Engine") -> bool:
     """Do what is left with the workers of an engine, and say how far it is; True after Ctrl-C."""
     from nas.cli.progress import say
     from nas.study.confirm.judge import progress_of
-    from nas.study.recovery import sweep_study
+    from nas.study.doctor import sweep_study
     from nas.study.store.studies import begin_anew
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
@@ -138,7 +138,7 @@ class _Teller:
 
     def __call__(self, progress: "Progress") -> None:
         from nas.cli.progress import say
-        from nas.report.summary import duration_text
+        from nas.report.summary_text import duration_text
 
         now = time.monotonic()
         self._first = progress.done if self._first < 0 else self._first

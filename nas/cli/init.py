@@ -31,7 +31,7 @@ def init(
 
     from nas.study.launch.starter_file import study_text, suggest
     from nas.training.data.survey import survey_folder
-    from nas.training.run import resolve_device
+    from nas.training.device import resolve_device
 
     kind = resolve_device(device).type
     survey = survey_folder(folder)

@@ -13,9 +13,10 @@ from rich.live import Live
 from nas.cli.options import INTERRUPTED
 from nas.errors import StorageError
 from nas.report.live import screen
-from nas.report.summary import ENDED_EARLY, Summary, counts_text, pace_text, summarise, summary_text
+from nas.report.summary import Summary, summarise
+from nas.report.summary_text import ENDED_EARLY, counts_text, pace_text, summary_text
+from nas.study.doctor import sweep_study
 from nas.study.launch.engines import Engine, Workers
-from nas.study.recovery import sweep_study
 from nas.study.store.errors import RECONNECT_S, connection_lost
 from nas.study.store.reader import Study
 from nas.study.store.studies import begin_anew

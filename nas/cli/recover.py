@@ -9,11 +9,11 @@ from nas.cli.options import DEFAULT_URL, Json, Storage, StudyName
 
 def recover(study_name: StudyName, storage: Storage = DEFAULT_URL, as_json: Json = False) -> int:
     """Free trials of dead workers, remove orphan checkpoints, check the database, and say what was done."""
-    from nas.report.summary import foundation_text
-    from nas.study.recovery import recover as mend
-    from nas.study.store.reader import open_study
+    from nas.report.health import foundation_text
+    from nas.study.doctor import recover as mend
+    from nas.study.store.studies import study_to_work_on
 
-    done = mend(open_study(storage, study_name))
+    done = mend(study_to_work_on(storage, study_name))
     if as_json:
         typer.echo(json.dumps(done.to_dict(), indent=2))
     else:

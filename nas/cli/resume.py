@@ -32,9 +32,9 @@ def resume(
     """Go on with a stored study from the database alone."""
     from nas.cli.progress import say, work
     from nas.study.launch.create import set_target
-    from nas.study.store.reader import open_study
+    from nas.study.store.studies import study_to_work_on
 
-    study = open_study(storage, study_name)
+    study = study_to_work_on(storage, study_name)
     limit = seconds(timeout) or study.config["timeout_s"]
     starter = chosen_engine(
         engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set

@@ -89,7 +89,7 @@ def search(
 
 def _print_plan(config: "StudyConfig", num_workers: int) -> int:
     from nas.cli.progress import say
-    from nas.report.summary import SIGNS, duration_text
+    from nas.report.summary_text import SIGNS, duration_text
     from nas.study.launch.plan import plan_study
 
     say(f"reading {config.data.source} and measuring one candidate")

@@ -16,7 +16,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until the study is done; Ctrl-C ends it.")] = False,
 ) -> int:
     """Trials by state and reason, the best so far beside the plain network, throughput, workers, and what is stale."""
-    from nas.report.summary import health_text, summarise, summary_text
+    from nas.report.health import health_text
+    from nas.report.summary import summarise
+    from nas.report.summary_text import summary_text
     from nas.study.doctor import examine
     from nas.study.store.reader import open_study, study_names
 

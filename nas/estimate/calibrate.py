@@ -34,7 +34,8 @@ from nas.estimate.brief import brief_config
 from nas.estimate.config import MIN_ARCHITECTURES, MIN_SEEDS, CalibrationConfig
 from nas.estimate.predictor import Predictor, Values, held_out
 from nas.estimate.ranking import Calibration, Estimate, judge
-from nas.estimate.shared import SharedScorer, train_shared
+from nas.estimate.shared_scoring import SharedScorer
+from nas.estimate.shared_training import train_shared
 from nas.estimate.store import CalibrationStore, Result
 from nas.measurement import Interrupted, Measurement
 from nas.space.landmarks import LANDMARKS, landmark_in
@@ -43,7 +44,9 @@ from nas.training.checkpoint import Checkpoint
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import open_data
 from nas.training.data.source import DataSource
-from nas.training.run import ShouldStop, resolve_device, train
+from nas.training.device import resolve_device
+from nas.training.fit import ShouldStop
+from nas.training.run import train
 
 RECIPE = 2
 """Counts up when the same settings would give other results."""

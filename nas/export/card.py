@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.architecture import Architecture
+from nas.statistics import p_text
 
 _CARD = """\
 ---
@@ -105,7 +106,7 @@ def _tested(test: Mapping[str, Any]) -> str:
         low, high = above["interval"]
         difference = (
             f"This network has {above['value']:+.4f} above the plain one, paired by seed, with a simultaneous 95 % "
-            f"interval from {low:+.4f} to {high:+.4f} (p = {above['p_adjusted']:.2g} after correction)."
+            f"interval from {low:+.4f} to {high:+.4f} (p = {p_text(above['p_adjusted'])} after correction)."
         )
     return _TESTED.format(
         num_seeds=len(test["seeds"]),

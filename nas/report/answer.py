@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.report.front import head
-from nas.report.summary import ENDED_EARLY, early_end, value_text
+from nas.report.summary_text import ENDED_EARLY, early_end, value_text
 from nas.statistics import wilson_interval
 from nas.study.goals import Objectives
 from nas.study.pareto import losses_of

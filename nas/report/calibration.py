@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.estimate.ranking import Calibration
-from nas.report.summary import duration_text
+from nas.report.summary_text import duration_text
 
 WIDTH = 110
 

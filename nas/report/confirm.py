@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nas.statistics import Difference
+from nas.comparison import Difference
+from nas.statistics import p_text
 from nas.study.confirm.judge import Judgement, Row, judged, progress_of
 from nas.study.store.reader import Study
 
@@ -14,7 +15,7 @@ WIDTH = 120
 NOTE = (
     "Means over {seeds} seeds that the search did not use, on {images} test images that it never saw; 95 % intervals. "
     "Differences are paired by seed: Student's t, its variance over seeds (of all networks together where they spread "
-    "alike) plus that over images. Holm's correction and simultaneous intervals for the comparisons of a kind."
+    "alike) plus that over images. Intervals and p-values hold for all comparisons of a kind together (Bonferroni)."
 )
 
 
@@ -73,6 +74,11 @@ def verdict(study: Study) -> Verdict | None:
         if progress.done == progress.total:
             sentence = f"No verdict: {progress.failed} of {progress.total} trainings failed"
         return Verdict(sentence=sentence, landmark=None, judgement=None, note="")
+    return verdict_of(found)
+
+
+def verdict_of(found: Judgement) -> Verdict:
+    """What a finished confirmation says."""
     winner, best = found.winner, found.best_landmark
     against = _sentence(found, winner.above_plain, "the plain network")
     landmark = None
@@ -91,8 +97,8 @@ def _sentence(found: Judgement, difference: Difference | None, reference: str) -
     name = label[0].upper() + label[1:]
     if difference is None:
         raise ValueError(f"{label} was not compared with {reference}")
-    low, high, p = 100 * difference.low, 100 * difference.high, difference.p_adjusted
-    evidence = f"[{low:+.2f}, {high:+.2f}], p = {p:.2g}, {len(found.seeds)} seeds, {found.num_test} test images"
+    low, high, p = 100 * difference.low, 100 * difference.high, p_text(difference.p_adjusted)
+    evidence = f"[{low:+.2f}, {high:+.2f}], p = {p}, {len(found.seeds)} seeds, {found.num_test} test images"
     points = 100 * difference.value
     if difference.found:
         how = "better" if points > 0 else "worse"
@@ -104,9 +110,14 @@ def _sentence(found: Judgement, difference: Difference | None, reference: str) -
 
 
 def _needed(found: Judgement, difference: Difference) -> str:
-    if difference.seeds_needed is None:
-        return "no number of seeds would show one of this size on so few test images"
-    return f"to see one of this size would take about {max(difference.seeds_needed, len(found.seeds) + 1)} seeds"
+    """What it would take to find a difference of the size that was seen."""
+    if difference.seeds_needed is not None:
+        return f"to see one of this size would take about {difference.seeds_needed} seeds"
+    if difference.value == 0:
+        return "both have the same mean"
+    if difference.p_value == 1:
+        return "nothing varied with the seed, so that nothing is known of how many it would take"
+    return f"no number of seeds would show one of this size on {found.num_test} test images"
 
 
 def verdict_text(said: Verdict) -> str:
@@ -132,7 +143,7 @@ def difference_text(difference: Difference | None) -> str:
     if difference is None:
         return "–"
     low, high = 100 * difference.low, 100 * difference.high
-    return f"{100 * difference.value:+.2f} [{low:+.2f}, {high:+.2f}] p {difference.p_adjusted:.2g}"
+    return f"{100 * difference.value:+.2f} [{low:+.2f}, {high:+.2f}] p {p_text(difference.p_adjusted)}"
 
 
 def _table_text(found: Judgement) -> str:

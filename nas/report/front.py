@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.report.summary import SIGNS, value_text
+from nas.report.summary_text import SIGNS, value_text
 from nas.report.trials import stages_text
 from nas.study.goals import Constraint, Objectives, quantities
 from nas.study.records import TrialRecord, front_of, landmark_of

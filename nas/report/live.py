@@ -7,7 +7,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.report.summary import ENDED_EARLY, Summary, front_text, pace_text, states_text
+from nas.report.summary import Summary
+from nas.report.summary_text import ENDED_EARLY, front_text, pace_text, states_text
 from nas.report.trials import stages_text
 from nas.statistics import wilson_interval
 from nas.study.records import TrialRecord

@@ -24,7 +24,8 @@ from nas.report.figures import Figure, cost_figure, curves_figure, front_figure,
 from nas.report.front import Front, Limit, Rung, front, limits, rungs
 from nas.report.history import Spending, history, kind_of, spending, survivors
 from nas.report.instability import Instability, instability
-from nas.report.summary import candidate_summary, duration_text, value_text
+from nas.report.summary import candidate_summary
+from nas.report.summary_text import duration_text, value_text
 from nas.study.records import TrialRecord
 from nas.study.store.reader import Study
 from nas.study.store.urls import redact

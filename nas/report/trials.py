@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nas.report.summary import value_text
+from nas.report.summary_text import value_text
 from nas.study.records import TrialRecord
 
 COLUMNS = (

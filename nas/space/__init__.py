@@ -2,8 +2,8 @@
 
 from nas.space.files import find_file, list_spaces, shipped_folder, shipped_names
 from nas.space.landmarks import LANDMARKS, Landmark, landmark, landmarks
-from nas.space.space import Choose, SearchSpace
-from nas.space.vocabulary import Option
+from nas.space.space import SearchSpace
+from nas.space.vocabulary import Choose, Option
 
 __all__ = [
     "LANDMARKS",

@@ -1,9 +1,13 @@
-"""Where the files that ship with the package lie, and how a name or a path leads to one."""
+"""Where the files that ship with the package lie, how a name or a path leads to one, and what a space file extends."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from nas.architecture import SCHEMA
+from nas.documents import read_document
 from nas.errors import NasError, UserError
+from nas.space.vocabulary import SpaceFile
 
 ShippedKind = Literal["search_spaces", "studies"]
 
@@ -45,3 +49,24 @@ def find_file(kind: ShippedKind, reference: str | Path, relative_to: Path | None
     if path.name not in shipped_names(kind):
         raise UserError(f"unknown {_NOUNS[kind]} {str(reference)!r}; {known}; or the path of a .yaml file")
     return shipped_folder(kind) / f"{path.name}.yaml"
+
+
+def read_space(content: object, source: str, folder: Path | None, seen: tuple[Path, ...] = ()) -> SpaceFile:
+    """The content on top of everything that it extends."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"{source}: expected a mapping of keys, got {type(content).__name__}")
+    fields = dict(content)
+    schema = fields.pop("schema", None)
+    if schema != SCHEMA:
+        hint = "; a newer fusion-nas wrote it" if isinstance(schema, int) and schema > SCHEMA else ""
+        raise UserError(f"{source}: schema: expected {SCHEMA}, got {schema!r}{hint}")
+    file = SpaceFile.parse(fields, source)
+    if file.extends is None:
+        return file
+    try:
+        path = find_file("search_spaces", file.extends, folder).resolve()
+    except UserError as error:
+        raise UserError(f"{source}: extends: {error}") from None
+    if path in seen:
+        raise UserError(f"{source}: extends: {file.extends} leads back to a file that extends it")
+    return file.on_top_of(read_space(read_document(path), str(path), path.parent, (*seen, path)))

@@ -1,5 +1,6 @@
 """The content of a search-space file: options for each field, per stage, and constraints between stages."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
@@ -19,6 +20,10 @@ from nas.documents import Document
 from nas.errors import UserError
 
 Option = str | int | float | bool
+Choose = Callable[[str, tuple[Option, ...]], Option]
+"""Answers a question: takes its name and its options, returns one of the options."""
+Answers = dict[str, Option]
+"""Options by the name of the question."""
 T = TypeVar("T")
 
 FieldName = Literal[

@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from nas.backbones import TIMM
 from nas.documents import Document, absolute_path
-from nas.training.signals import SIGNALS, Signal, Verdict
+from nas.training.signals import SIGNALS
+from nas.training.signals.signal import Signal, Verdict
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["cosine", "constant"]

@@ -8,7 +8,8 @@ from typing import Any
 
 from nas.measurement import StabilityEvent
 from nas.training.config import GuardConfig
-from nas.training.signals import Alarm, BlockReading, EpochReading, Observation, Signal
+from nas.training.signals.reading import BlockReading, EpochReading, Observation
+from nas.training.signals.signal import Alarm, Signal
 
 TRACE = 20
 """Steps that an event carries."""

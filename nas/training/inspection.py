@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nas.fusion.blocks import FusedBlock
 from nas.fusion.masks import Mask, OpenSigmoid
-from nas.training.signals import BlockReading
+from nas.training.signals.reading import BlockReading
 
 EARLY_STEPS = 50
 """Steps at the start of a run, in which most of what breaks begins to."""

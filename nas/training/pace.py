@@ -12,7 +12,7 @@ from nas.architecture import Architecture
 from nas.fusion.models import build_model
 from nas.training.data import DataSource
 from nas.training.data.source import Batches
-from nas.training.run import resolve_device
+from nas.training.device import resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,16 +15,9 @@ from nas.measurement import EpochRecord, Outcome
 from nas.training.checkpoint import CheckpointError
 from nas.training.config import GuardConfig, TrainingConfig
 from nas.training.data.source import DataSource
+from nas.training.device import resolve_device
+from nas.training.fit import OnEpoch, Run, ShouldStop, guard_lag, resume, seed_everything
 from nas.training.guard import Guard
-from nas.training.run import (
-    GPU_LAG,
-    OnEpoch,
-    ShouldStop,
-    _resume,
-    _Run,
-    _seed_everything,
-    resolve_device,
-)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -62,7 +55,7 @@ def fit_shared(
     device = resolve_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    _seed_everything(seed)
+    seed_everything(seed)
     network = build()
     if not config.zero_init_branches:
         open_branches(network)
@@ -70,12 +63,12 @@ def fit_shared(
         data.run_data(batch_size=config.batch_size, seed=seed, on=device),
         config,
         Guard(GuardConfig.only("non-finite")),
-        lag=1 if device.type == "cpu" else GPU_LAG,
+        lag=guard_lag(device),
         on_epoch=on_epoch,
         should_stop=should_stop,
         checkpoint=checkpoint,
         identity=identity,
-        resumed=_resume(checkpoint, identity),
+        resumed=resume(checkpoint, identity),
         started=started,
     )
     run.next_paths = lambda epoch: walk(network, epoch)
@@ -88,7 +81,7 @@ def fit_shared(
     return network, tuple(run.records)
 
 
-class _SharedRun(_Run):
+class _SharedRun(Run):
     """Puts the network on a path before every step."""
 
     next_paths: Callable[[int], Iterator[object]]

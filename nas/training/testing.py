@@ -5,7 +5,7 @@ from torch import nn
 
 from nas.training.config import TrainingConfig
 from nas.training.data.source import DataSource
-from nas.training.run import resolve_device
+from nas.training.device import resolve_device
 
 
 @torch.inference_mode()

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from nas.cli import main
 
-TINY = {
+TINY: dict[str, Any] = {
     "schema": 1,
     "name": "tiny",
     "space": "patterns",
@@ -22,9 +23,13 @@ TINY = {
 
 
 def write_study(folder: Path, **changes: object) -> Path:
-    """A study file in ``folder``: the tiny study with changes."""
+    """A study file in ``folder``: the tiny study with changes.
+
+    A worker has one thread: more of them wait for each other by spinning, where other tests want the cores too.
+    """
+    content = {**TINY, **changes}
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    path.write_text(yaml.safe_dump({**content, "training": {"threads": 1, **content["training"]}}))
     return path
 
 

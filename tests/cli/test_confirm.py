@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from nas.study.store.engine import open_engine
 from nas.study.store.reader import Study, open_study, study_names
 from nas.training.config import DataConfig
 from nas.training.data.digits import digits_of
+from tests import warm
 from tests.study.conftest import SUMMARY
 from tests.study.test_crash import LIMIT_S, wait_for, worker_pids
 
@@ -174,8 +173,7 @@ def test_more_seeds_and_networks_are_added(confirmed: Study, tmp_path: Path) -> 
 
 def test_killed_and_interrupted_it_is_the_same_confirmation(searched: Path, confirmed: Study, tmp_path: Path) -> None:
     study = copy_of(searched, tmp_path / "copy")
-    line = [sys.executable, "-m", "nas", *command(study)]
-    launcher = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    launcher = warm.Command(*command(study))
     wait_for(lambda: worker_pids(study.url))
     killed = worker_pids(study.url)[0]
     os.kill(killed, signal.SIGKILL)
@@ -185,7 +183,7 @@ def test_killed_and_interrupted_it_is_the_same_confirmation(searched: Path, conf
     assert launcher.returncode == 130, err
     assert "the same command goes on from here" in err
     assert not any(t.state == "running" for part in study.confirmations() for t in part.trials())
-    again = subprocess.run(line, capture_output=True, text=True, check=False)
+    again = warm.run(*command(study))
     assert again.returncode == 0, again.stderr
     assert results(study) == results(confirmed)
 

@@ -36,7 +36,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_without_torch(command: list[str], said: str, url: str) -> None:
     code = (
         "import sys; from nas.cli import main; code = main(sys.argv[1:])\n"
-        "print([m for m in ('torch', 'lightning', 'timm', 'optuna') if m in sys.modules], code)"
+        "print([m for m in ('torch', 'lightning', 'timm', 'optuna', 'scipy') if m in sys.modules], code)"
     )
     arguments = [url if part == "URL" else part for part in command]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)

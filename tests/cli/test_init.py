@@ -47,7 +47,8 @@ def test_what_it_writes_can_be_searched_unedited(nas: Nas, images: Path, tmp_pat
     assert code == 0, err
     assert out.splitlines()[0].endswith("trials on cpu")
     assert out.splitlines()[-1] == f"run it with: nas search {file}"
-    code, out, err = nas("search", file, "--storage", url, "--trials", 1, "--workers", 1)
+    small = ("--trials", 1, "--workers", 1, "--set", "training.threads=1")
+    code, out, err = nas("search", file, "--storage", url, *small)
     assert code == 0, err
     assert out.startswith("study my images: 1 of 1 trials")
 

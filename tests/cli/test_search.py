@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import timm
 
 import nas as package
 from nas.study.store.reader import Study, open_study
+from tests import warm
 from tests.study.test_crash import LIMIT_S, wait_for
 
 from .conftest import write_study
@@ -90,21 +89,21 @@ def test_create_repeat_resume_read_export(nas: Nas, tmp_path: Path) -> None:
 def to_interrupt(folder: Path, url: str) -> list[str]:
     # long enough to be at work when the signal comes, on a busy machine too
     file = write_study(folder, space="full", training={"epochs": 10, "batch_size": 64})
-    return [sys.executable, "-m", "nas", "search", str(file), "--storage", url]
+    return ["search", str(file), "--storage", url]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
     folder = tmp_path_factory.mktemp("undisturbed")
     url = f"sqlite:///{folder / 'nas.db'}"
-    subprocess.run(to_interrupt(folder, url), check=True, capture_output=True)
+    warm.run(*to_interrupt(folder, url)).check_returncode()
     return outcome(open_study(url, "tiny"))
 
 
 def test_interrupted_and_resumed_is_the_same_study(undisturbed: list[tuple[object, ...]], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'nas.db'}"
     command = to_interrupt(tmp_path, url)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = warm.Command(*command)
     wait_for(lambda: len(ended(url)) >= 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=LIMIT_S)
@@ -113,7 +112,7 @@ def test_interrupted_and_resumed_is_the_same_study(undisturbed: list[tuple[objec
     states = {t.state for t in open_study(url, "tiny").trials()}
     assert "running" not in states
     assert open_study(url, "tiny").num_alive() == 0
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    again = warm.run(*command)
     assert again.returncode == 0, again.stderr
     assert outcome(open_study(url, "tiny")) == undisturbed
 

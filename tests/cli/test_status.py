@@ -84,7 +84,7 @@ def test_throughput_is_that_of_the_living_workers(study: Study) -> None:
     assert summarise(study).trials_per_minute is None
     storage = open_storage(study.url)
     for name in ("a", "b"):
-        Ledger(storage, study.study_id, name).join("cpu")
+        Ledger(storage.engine, study.study_id, name).join("cpu")
     close_storage(storage)
     assert summarise(study).trials_per_minute is None  # all trials ended before these workers began
     _begin_workers(study, time.time() - 3600 * 24 * 3650)

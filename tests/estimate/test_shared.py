@@ -13,17 +13,10 @@ from nas.architecture import Architecture, Backbone, NormName
 from nas.errors import UserError
 from nas.estimate.brief import brief_config
 from nas.estimate.config import EstimateConfig
-from nas.estimate.shared import (
-    SharedNetwork,
-    SharedScore,
-    SharedScorer,
-    fair_paths,
-    mean_score,
-    shared_digest,
-    train_ensemble,
-    train_shared,
-    weights_digest,
-)
+from nas.estimate.shared_ensemble import mean_score, train_ensemble
+from nas.estimate.shared_scoring import SharedScore, SharedScorer, weights_digest
+from nas.estimate.shared_training import fair_paths, shared_digest, train_shared
+from nas.estimate.supernet import SharedNetwork
 from nas.fusion.models import build_model
 from nas.measurement import EpochRecord, Interrupted
 from nas.space.landmarks import landmark_in

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from nas.architecture import Architecture, Backbone
-from nas.fusion.models import FusionResNet, build_model
+from nas.fusion.models import FusionResNet, build_model, open_branches
 from nas.space.space import SearchSpace
-from nas.training.run import open_branches
 
 PREPROCESSING: dict[str, Any] = {
     "input_size": [1, 8, 8],

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from nas.architecture import StageFusion
 from nas.report.live import CURVE_WIDTH, screen, sparkline
-from nas.report.summary import CandidateSummary, Summary, pace_text
+from nas.report.summary import CandidateSummary, Summary
+from nas.report.summary_text import pace_text
 from nas.study.records import TrialRecord, WorkerRecord
 
 from .synthetic import architecture, record

@@ -13,6 +13,7 @@ from nas.study.launch.create import create_study
 from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study
 from nas.study.store.trials import Ledger
+from nas.study.store.workers import join
 from nas.training.summary import DataSummary
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def storage(stored: Study) -> Iterator[optuna.storages.RDBStorage]:
 
 @pytest.fixture
 def ledger(storage: optuna.storages.RDBStorage, stored: Study) -> Ledger:
-    ledger = Ledger(storage, stored.study_id, "w1")
-    ledger.join("cpu")
+    ledger = Ledger(storage.engine, stored.study_id, "w1")
+    join(storage.engine, stored.study_id, ledger.worker_id, "cpu")
     return ledger
 
 

@@ -13,9 +13,10 @@ from nas.errors import UserError
 from nas.estimate.config import EstimateConfig
 from nas.estimate.predictor import Predictor
 from nas.estimate.ranking import Calibration, Correlation, Fidelity, Spread
-from nas.estimate.shared import SharedScore
+from nas.estimate.shared_scoring import SharedScore
 from nas.measurement import EpochRecord, Measurement, Outcome
-from nas.report.summary import summarise, summary_text
+from nas.report.summary import summarise
+from nas.report.summary_text import summary_text
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
@@ -28,7 +29,7 @@ from nas.study.store.calibrations import CalibrationTable
 from nas.study.store.engine import open_engine
 from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study, open_study, study_names
-from nas.study.store.studies import stored_study
+from nas.study.store.studies import stored_study, study_to_work_on
 from nas.study.store.trials import Ledger
 
 from .conftest import SUMMARY
@@ -115,7 +116,7 @@ def test_a_study_speaks_of_trained_scores_only(stored: Study) -> None:
 def test_scores_of_other_networks_are_refused(stored: Study) -> None:
     storage = open_storage(stored.url)
     candidates = candidates_of(stored)
-    ledger = Ledger(storage, candidates.study_id, "w")
+    ledger = Ledger(storage.engine, candidates.study_id, "w")
     for trial_id, score in ((1001, SharedScore(network="a", accuracy=0.5, loss=1)),):
         ledger.lease(trial_id)
         ledger.record_score(trial_id, score, 0.1)
@@ -230,10 +231,11 @@ NEW = {
     3: ((tables.tests,), {"nas_studies": ["confirms"]}),
     4: ((tables.costs, tables.promotions), {"nas_epochs": ["val_top5", "val_macro_f1", "val_balanced_accuracy"]}),
     5: ((), {"nas_studies": ["clock_ms"]}),
+    6: ((tables.members,), {"nas_workers": ["machine", "process_start"]}),
 }
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_an_older_database_is_upgraded(stored: Study, version: int) -> None:
     """What its version did not have is taken away first."""
     storage = open_storage(stored.url)
@@ -248,7 +250,9 @@ def test_an_older_database_is_upgraded(stored: Study, version: int) -> None:
                         connection.execute(sa.text(f"ALTER TABLE {table_name} DROP COLUMN {name}"))
         connection.execute(sa.update(tables.schema).values(version=version))
     close_storage(storage)
-    study = open_study(stored.url, "s")
+    with pytest.raises(UserError, match=rf"database schema {version}.*nas recover brings it up to date"):
+        open_study(stored.url, "s")
+    study = study_to_work_on(stored.url, "s")
     assert study.candidates() is None
     assert study.confirmations() == []
     assert len(study.trials()) == len(LANDMARKS)

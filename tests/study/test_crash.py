@@ -17,6 +17,7 @@ from nas.errors import UserError
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
 from nas.study.store.reader import Study, open_study
+from tests import warm
 from tests.cli.conftest import write_study
 from tests.postgres import Server
 
@@ -30,7 +31,7 @@ def command(folder: Path, url: str) -> list[str]:
     # random sampling: what a place in the study draws does not depend on who was faster
     # and long enough that a killer finds a worker at work
     file = write_study(folder, space="full", sampler="random", training={"epochs": 10, "batch_size": 64}, trials=8)
-    return [sys.executable, "-m", "nas", "search", str(file), "--storage", url, "--workers", "2"]
+    return ["search", str(file), "--storage", url, "--workers", "2"]
 
 
 def outcome(study: Study) -> list[tuple[object, ...]]:
@@ -77,12 +78,12 @@ def own_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
     folder = tmp_path_factory.mktemp("undisturbed")
     url = f"sqlite:///{folder / 'nas.db'}"
-    subprocess.run(command(folder, url), check=True, capture_output=True)
+    warm.run(*command(folder, url)).check_returncode()
     return outcome(open_study(url, NAME))
 
 
 def test_killed_workers(undisturbed: list[tuple[object, ...]], url: str, tmp_path: Path) -> None:
-    launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    launcher = warm.Command(*command(tmp_path, url))
     hit: set[int] = set()
     for ended in (1, 3):
         wait_for(lambda n=ended: sum(t.state == "complete" for t in open_study(url, NAME).trials()) >= n)
@@ -102,7 +103,7 @@ def test_a_database_server_that_restarts(
     undisturbed: list[tuple[object, ...]], postgres_server: Server, tmp_path: Path
 ) -> None:
     url = postgres_server.url()
-    launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    launcher = warm.Command(*command(tmp_path, url))
     for ended in (1, 4):
         wait_for(lambda n=ended: sum(t.state == "complete" for t in open_study(url, NAME).trials()) >= n)
         postgres_server.stop()
@@ -115,7 +116,7 @@ def test_a_database_server_that_restarts(
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_the_only_worker_is_replaced_when_it_is_killed(url: str, tmp_path: Path) -> None:
     one = [*command(tmp_path, url)[:-1], "1", "--trials", "2"]
-    launcher = subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    launcher = warm.Command(*one)
     wait_for(lambda: worker_pids(url))
     os.kill(worker_pids(url)[0], signal.SIGKILL)
     out, err = launcher.communicate(timeout=LIMIT_S)
@@ -125,7 +126,7 @@ def test_the_only_worker_is_replaced_when_it_is_killed(url: str, tmp_path: Path)
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_killed_launcher_takes_its_workers_with_it(url: str, tmp_path: Path) -> None:
-    launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    launcher = warm.Command(*command(tmp_path, url))
     wait_for(lambda: worker_pids(url))
     server = parent(worker_pids(url)[0])
     launcher.kill()
@@ -139,7 +140,7 @@ def test_a_killed_launcher_takes_its_workers_with_it(url: str, tmp_path: Path) -
 def test_workers_whose_server_is_killed_hand_back_and_are_replaced(
     undisturbed: list[tuple[object, ...]], url: str, tmp_path: Path
 ) -> None:
-    launcher = subprocess.Popen(command(tmp_path, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    launcher = warm.Command(*command(tmp_path, url))
     wait_for(lambda: worker_pids(url))
     os.kill(parent(worker_pids(url)[0]), signal.SIGKILL)
     _, err = launcher.communicate(timeout=LIMIT_S)
@@ -156,9 +157,9 @@ def test_a_temporary_folder_that_is_cleaned_away_is_no_loss(tmp_path: Path) -> N
     temporary = tmp_path / "t"
     temporary.mkdir()
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    with subprocess.Popen(
-        command(tmp_path, url), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as search:
+    run = [sys.executable, "-m", "nas", *command(tmp_path, url)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(run, env=environment, text=True, **pipes) as search:
         victim = wait_for(lambda: worker_pids(url))[0]
         shutil.rmtree(temporary)
         os.kill(victim, signal.SIGKILL)

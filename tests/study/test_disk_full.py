@@ -1,8 +1,6 @@
 """A full disk is a clear stop that costs nothing: after space is freed the same command goes on."""
 
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,11 +9,12 @@ import sqlalchemy as sa
 from nas.errors import StorageError
 from nas.measurement import EpochRecord, Measurement
 from nas.study.config import StudyConfig
+from nas.study.doctor import sweep_study
 from nas.study.launch.create import create_study
-from nas.study.recovery import sweep_study
 from nas.study.run.stop import StopFlag
 from nas.study.run.worker import Worker
 from nas.study.store.reader import Study, open_study
+from tests import warm
 from tests.cli.conftest import write_study
 
 from .conftest import SUMMARY
@@ -65,21 +64,20 @@ def integrity(study: Study) -> object:
         return connection.exec_driver_sql("PRAGMA integrity_check").scalar()
 
 
+def small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MEBIBYTE, MEBIBYTE))  # less than a checkpoint, more than the study
+
+
 def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'nas.db'}"
-    file = write_study(tmp_path, trials=3, training={"epochs": 2, "batch_size": 64, "threads": 1})
-    command = [sys.executable, "-m", "nas", "search", str(file), "--storage", url]
-
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (MEBIBYTE, MEBIBYTE))  # less than a checkpoint, more than the study
-
-    done = subprocess.run(command, preexec_fn=small_files, capture_output=True, text=True, check=False)
+    file = write_study(tmp_path, trials=3, training={"epochs": 2, "batch_size": 64})
+    done = warm.run("search", file, "--storage", url, before=small_files)
     assert done.returncode == 2, done.stderr
     assert "trial-0.ckpt: cannot be written: File too large" in done.stderr.splitlines()[-1]
     (stopped, *_) = open_study(url, "tiny").trials()
     assert (stopped.state, stopped.crashes, len(stopped.epochs)) == ("waiting", 0, 2)
     assert list((tmp_path / "checkpoints").rglob(".*")) == []  # nothing half-written is left
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm.run("search", file, "--storage", url)
     assert done.returncode == 0, done.stderr
     assert [(t.state, t.crashes, len(t.epochs)) for t in open_study(url, "tiny").trials()] == [("complete", 0, 2)] * 3

@@ -12,18 +12,20 @@ import sqlalchemy as sa
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from nas.machine import process_lives, process_start
 from nas.measurement import EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.space.landmarks import landmark
 from nas.space.space import SearchSpace
 from nas.study.search.sampler import distributions
 from nas.study.store import tables
+from nas.study.store.leases import MAX_CRASHES, LeaseLost, put_back, sweep
 from nas.study.store.reader import Study
-from nas.study.store.sweep import MAX_CRASHES, put_back, sweep
-from nas.study.store.trials import LeaseLost, Ledger
-from nas.study.store.workers import process_lives
+from nas.study.store.trials import Ledger
+from nas.study.store.workers import join, leave
 
 Storage = optuna.storages.RDBStorage
 Ask = Callable[[], optuna.Trial]
+ELSEWHERE = "another-boot|pid:[4026531836]|"
 EPOCH = EpochRecord(
     epoch=0,
     train_loss=1.0,
@@ -68,7 +70,7 @@ def plain_of(space: SearchSpace, name: str = "plain"):
 
 
 def test_a_trial_is_leased_once(ledger: Ledger, storage: Storage, stored: Study) -> None:
-    other = Ledger(storage, stored.study_id, "w2")
+    other = Ledger(storage.engine, stored.study_id, "w2")
     assert ledger.lease(1)
     assert not other.lease(1)
     ledger.release(1)
@@ -77,6 +79,8 @@ def test_a_trial_is_leased_once(ledger: Ledger, storage: Storage, stored: Study)
 
 def test_an_architecture_has_one_owner(ledger: Ledger, space: SearchSpace) -> None:
     plain = plain_of(space)
+    assert ledger.lease(1)
+    assert ledger.lease(2)
     assert ledger.own(1, plain, "plain") == 1
     assert ledger.own(2, plain) == 1
     assert ledger.own(1, plain) == 1
@@ -168,8 +172,8 @@ def test_without_the_lease_nothing_is_written(
     plain = plain_of(space)
     ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, plain)
-    assert put_back(storage, trial._trial_id, "w1")
-    other = Ledger(storage, stored.study_id, "w2")
+    assert put_back(storage.engine, trial._trial_id, "w1")
+    other = Ledger(storage.engine, stored.study_id, "w2")
     assert other.lease(trial._trial_id)
     for write in (
         lambda: ledger.record_epoch(trial._trial_id, 0, EPOCH, report=0.6),
@@ -197,16 +201,16 @@ def test_the_same_work_is_never_stored_twice(ask: Ask, ledger: Ledger, stored: S
 
 def test_a_dead_local_worker_is_swept(ask: Ask, storage: Storage, stored: Study) -> None:
     process = subprocess.Popen(["sleep", "60"])
-    dead = Ledger(storage, stored.study_id, "dead")
-    dead.join("cpu")
+    dead = Ledger(storage.engine, stored.study_id, "dead")
+    join(storage.engine, stored.study_id, dead.worker_id, "cpu")
     with storage.engine.begin() as connection:
-        connection.execute(sa.update(tables.workers).values(pid=process.pid))
+        connection.execute(sa.update(tables.workers).values(pid=process.pid, process_start=process_start(process.pid)))
     trial = ask()
     dead.lease(trial._trial_id)
-    assert sweep(storage, stored.study_id) == 0
+    assert sweep(storage.engine, stored.study_id, None) == 0
     process.kill()
     process.wait()
-    assert sweep(storage, stored.study_id) == 1
+    assert sweep(storage.engine, stored.study_id, None) == 1
     assert storage.get_trial(trial._trial_id).state == TrialState.WAITING
     assert not dead.holds(trial._trial_id)
 
@@ -216,10 +220,10 @@ def test_a_trial_that_kills_three_workers_is_not_handed_out_again(
 ) -> None:
     trial = ask()
     for number, expected in enumerate((TrialState.WAITING, TrialState.WAITING, TrialState.FAIL)):
-        worker = Ledger(storage, stored.study_id, f"w{number}")
+        worker = Ledger(storage.engine, stored.study_id, f"w{number}")
         worker.lease(trial._trial_id)
         worker.own(trial._trial_id, plain_of(space))
-        assert put_back(storage, trial._trial_id, worker.worker_id, crashed=True)
+        assert put_back(storage.engine, trial._trial_id, worker.worker_id, crashed=True)
         assert storage.get_trial(trial._trial_id).state == expected
     assert stored.trial(0).reason == "its worker died 3 times (out of memory, or killed)"
 
@@ -228,37 +232,37 @@ def test_a_worker_that_dies_with_a_trial_that_has_ended_changes_nothing(
     ask: Ask, storage: Storage, stored: Study, space: SearchSpace
 ) -> None:
     trial = ask()
-    ledger = Ledger(storage, stored.study_id, "w")
+    ledger = Ledger(storage.engine, stored.study_id, "w")
     ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, plain_of(space))
     with storage.engine.begin() as connection:
         connection.execute(sa.update(tables.trials).values(crashes=MAX_CRASHES - 1))
     storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.5])
-    assert not put_back(storage, trial._trial_id, "w", crashed=True)
+    assert not put_back(storage.engine, trial._trial_id, "w", crashed=True)
     assert not ledger.any_leased()
     assert (stored.trial(0).state, stored.trial(0).reason) == ("complete", None)
 
 
 def test_a_silent_worker_elsewhere_is_swept_after_the_grace_time(ask: Ask, storage: Storage, stored: Study) -> None:
-    far = Ledger(storage, stored.study_id, "far")
-    far.join("cpu")
+    far = Ledger(storage.engine, stored.study_id, "far")
+    join(storage.engine, stored.study_id, far.worker_id, "cpu")
     trial = ask()
     far.lease(trial._trial_id)
     for age, expected in ((10, 0), (1000, 1)):
         with storage.engine.begin() as connection:
-            connection.execute(sa.update(tables.workers).values(host="elsewhere", heartbeat_at=time.time() - age))
-        assert sweep(storage, stored.study_id) == expected
+            connection.execute(sa.update(tables.workers).values(machine=ELSEWHERE, heartbeat_at=time.time() - age))
+        assert sweep(storage.engine, stored.study_id, None) == expected
 
 
 def test_a_local_worker_whose_process_number_is_another_process_now(ask: Ask, storage: Storage, stored: Study) -> None:
     """After a reboot, say: the number lives, but nobody gives a sign of life."""
-    old = Ledger(storage, stored.study_id, "old")
-    old.join("cpu")
+    old = Ledger(storage.engine, stored.study_id, "old")
+    join(storage.engine, stored.study_id, old.worker_id, "cpu")
     trial = ask()
     old.lease(trial._trial_id)
     with storage.engine.begin() as connection:
         connection.execute(sa.update(tables.workers).values(pid=os.getpid(), heartbeat_at=time.time() - 1000))
-    assert sweep(storage, stored.study_id) == 1
+    assert sweep(storage.engine, stored.study_id, None) == 1
 
 
 def test_only_a_new_epoch_forgives_crashes(
@@ -269,16 +273,18 @@ def test_only_a_new_epoch_forgives_crashes(
         assert ledger.lease(trial._trial_id)
         ledger.own(trial._trial_id, plain_of(space))
         ledger.record_epoch(trial._trial_id, 0, EPOCH)
-        put_back(storage, trial._trial_id, "w1", crashed=True)
+        put_back(storage.engine, trial._trial_id, "w1", crashed=True)
         assert stored.trial(0).crashes == crashes
     assert stored.trial(0).state == "fail"
 
 
-def test_a_running_trial_that_nobody_leased_is_swept(ask: Ask, ledger: Ledger, storage: Storage, stored: Study) -> None:
-    """Its worker lost the database between drawing and leasing it; that worker and others live on."""
+def test_a_running_trial_that_nobody_leased_is_left_to_the_program_that_asked_for_it(
+    ask: Ask, ledger: Ledger, storage: Storage, stored: Study
+) -> None:
+    """Our workers lease a trial before it runs."""
     trial = ask()
-    assert sweep(storage, stored.study_id) == 1
-    assert storage.get_trial(trial._trial_id).state == TrialState.WAITING
+    assert sweep(storage.engine, stored.study_id, None) == 0
+    assert storage.get_trial(trial._trial_id).state == TrialState.RUNNING
 
 
 def test_finished_trials_stay_finished(ask: Ask, ledger: Ledger, storage: Storage, stored: Study) -> None:
@@ -286,8 +292,8 @@ def test_finished_trials_stay_finished(ask: Ask, ledger: Ledger, storage: Storag
     trial = study.ask()
     ledger.lease(trial._trial_id)
     study.tell(trial, 0.5)
-    ledger.leave()
-    assert sweep(storage, stored.study_id) == 0
+    leave(storage.engine, ledger.worker_id)
+    assert sweep(storage.engine, stored.study_id, None) == 0
     assert storage.get_trial(trial._trial_id).state == TrialState.COMPLETE
 
 

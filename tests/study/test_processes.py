@@ -46,19 +46,19 @@ def kill_servers(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
     return killed
 
 
+def test_servers_that_are_killed_again_and_again_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = kill_servers(monkeypatch, 2)
+    with pytest.raises(NasError, match="has died twice"):
+        processes.ask(surroundings)
+    assert len(killed) == 2
+
+
 def test_a_server_that_is_killed_while_it_is_asked_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     killed = kill_servers(monkeypatch, 1)
     server, imported, _ = processes.ask(surroundings)
     assert imported
     assert killed
     assert server not in killed
-
-
-def test_servers_that_are_killed_again_and_again_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    killed = kill_servers(monkeypatch, 2)
-    with pytest.raises(NasError, match="has died twice"):
-        processes.ask(surroundings)
-    assert len(killed) == 2
 
 
 def test_a_folder_of_sockets_that_was_cleaned_away_is_replaced() -> None:

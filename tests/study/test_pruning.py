@@ -8,9 +8,9 @@ from nas.study.config import PrunerConfig
 from nas.study.run.stop import StopFlag
 from nas.study.run.worker import Worker
 from nas.study.search.pruners import make_pruner
+from nas.study.store.leases import put_back
 from nas.study.store.optuna_storage import close_storage
 from nas.study.store.reader import Study
-from nas.study.store.sweep import put_back
 
 from .test_rungs import EPOCHS, Planted, made, work
 
@@ -68,7 +68,7 @@ def test_an_epoch_that_is_run_again_is_judged_without_the_later_ones(url: str, m
     for epoch in range(4):
         record = Planted()._epoch(architecture, epoch)
         killed.ledger.record_epoch(trial._trial_id, killed.config.seed, record, report=record.val_accuracy)
-    put_back(killed.storage, trial._trial_id, killed.ledger.worker_id)
+    put_back(killed.storage.engine, trial._trial_id, killed.ledger.worker_id)
     close_storage(killed.storage)
     worker, asked = Worker(study, Planted(), stop=StopFlag()), list[int | None]()
     monkeypatch.setattr(worker.pruner, "prune", lambda _, trial: asked.append(trial.last_step))

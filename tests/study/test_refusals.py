@@ -1,8 +1,8 @@
 """What PostgreSQL refuses is one line for the user, and never tells a password."""
 
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 
 import optuna
 import psycopg
@@ -11,21 +11,24 @@ import pytest
 from nas.errors import StorageError, UserError
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
+from nas.study.launch import processes
 from nas.study.launch.create import create_study
 from nas.study.store.engine import open_engine
 from nas.study.store.optuna_storage import close_storage, open_storage
-from nas.study.store.reader import open_study
+from nas.study.store.reader import Study, open_study
 from nas.study.store.tables import SCHEMA_VERSION
 from nas.study.store.trials import Ledger
+from nas.study.store.workers import join
 from tests.postgres import Server
 
 from .conftest import SUMMARY
+from .test_crash import LIMIT_S
 
 SECRET = "hunter2-and-more"
 Attempt = Callable[[str], object]
 
 
-def create(url: str) -> object:
+def create(url: str) -> Study:
     return create_study(StudyConfig(name="s", space="patterns"), "", url, lambda _: SUMMARY)
 
 
@@ -78,8 +81,8 @@ def test_a_user_without_rights(postgres_server: Server) -> None:
         connection.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO guest")
     storage = open_storage(guest)  # what a worker needs
     trial = optuna.load_study(study_name="s", storage=storage).ask()
-    ledger = Ledger(storage, open_study(guest, "s").study_id, "w")
-    ledger.join("cpu")
+    ledger = Ledger(storage.engine, open_study(guest, "s").study_id, "w")
+    join(storage.engine, ledger.study_id, ledger.worker_id, "cpu")
     assert ledger.lease(trial._trial_id)
     close_storage(storage)
     empty = postgres_server.url().replace("nas@", "guest@")
@@ -95,7 +98,7 @@ def test_another_schema(postgres_server: Server) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE nas_schema SET version = 99")
     for attempt in ATTEMPTS:
-        with pytest.raises(StorageError, match=rf"database schema 99, this version reads {SCHEMA_VERSION}"):
+        with pytest.raises(UserError, match=rf"database schema 99, this version reads {SCHEMA_VERSION}"):
             attempt(url)
 
 
@@ -105,29 +108,16 @@ def said(error: UserError) -> None:
     assert SECRET not in str(error)
 
 
-LAUNCH = """
-import sys
-from nas.study.config import StudyConfig
-from nas.study.launch.create import create_study
-from nas.study.store.trials import Ledger
-from tests.study.conftest import SUMMARY
-
-sys.stdin.readline()
-print(create_study(StudyConfig(name="s", space="patterns"), "", sys.argv[1], lambda _: SUMMARY).study_id)
-"""
+def launch(url: str, start: Barrier, ids: SimpleQueue[int]) -> None:
+    start.wait(LIMIT_S)
+    ids.put(create(url).study_id)
 
 
 def test_of_launchers_that_start_at_once_one_creates_and_the_others_join(url: str) -> None:
-    run = [sys.executable, "-c", LAUNCH, url]
-    launchers = [
-        subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
+    start, ids = processes.CONTEXT.Barrier(3), processes.CONTEXT.SimpleQueue()
+    launchers = [processes.start(launch, url, start, ids) for _ in range(3)]
     for launcher in launchers:
-        assert launcher.stdin is not None
-        launcher.stdin.write("\n")
-        launcher.stdin.flush()
-    said = [launcher.communicate() for launcher in launchers]
-    assert len({out for out, _ in said}) == 1, said
-    assert [launcher.returncode for launcher in launchers] == [0, 0, 0]
+        launcher.join()
+    assert [launcher.exitcode for launcher in launchers] == [0, 0, 0]
+    assert len({ids.get() for _ in launchers}) == 1
     assert len(open_study(url, "s").trials()) == len(LANDMARKS)

@@ -7,13 +7,13 @@ import pytest
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
-from nas.errors import StorageError
+from nas.errors import UserError
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
 from nas.study.store.errors import connection_lost
-from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.optuna_storage import close_storage, make_storage, open_storage
 from nas.study.store.reader import Study, open_study
 from nas.study.store.urls import file_system, redact
 
@@ -31,15 +31,15 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     path.write_text("hello, this is not a database\n" * 100)
     before = path.read_bytes()
-    for create in (False, True):
-        with pytest.raises(StorageError, match=r"x\.db: this file is not an SQLite database"):
-            open_storage(f"sqlite:///{path}", create=create)
+    for open_ in (open_storage, make_storage):
+        with pytest.raises(UserError, match=r"x\.db: this file is not an SQLite database"):
+            open_(f"sqlite:///{path}")
     assert path.read_bytes() == before
 
 
 def test_a_missing_database_is_not_made_by_reading(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
-    with pytest.raises(StorageError, match=r"no such database"):
+    with pytest.raises(UserError, match=r"no such database"):
         open_engine(f"sqlite:///{path}")
     assert not path.exists()
 
@@ -47,16 +47,16 @@ def test_a_missing_database_is_not_made_by_reading(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(stored: Study, storage: RDBStorage) -> None:
     with storage.engine.begin() as connection:
         connection.execute(sa.update(tables.schema).values(version=99))
-    for create in (False, True):
-        with pytest.raises(StorageError, match=rf"database schema 99, this version reads {tables.SCHEMA_VERSION}"):
-            open_storage(stored.url, create=create)
+    for open_ in (open_engine, open_storage, make_storage):
+        with pytest.raises(UserError, match=rf"database schema 99, this version reads {tables.SCHEMA_VERSION}"):
+            open_(stored.url)
 
 
 def test_a_database_of_optuna_alone_holds_no_study(url: str) -> None:
     storage = RDBStorage(url)
     optuna.create_study(storage=storage, study_name="theirs")
     close_storage(storage)
-    with pytest.raises(StorageError, match=r"holds no fusion-nas study"):
+    with pytest.raises(UserError, match=r"holds no fusion-nas study"):
         open_study(url, "theirs")
 
 
@@ -69,7 +69,7 @@ def test_a_database_of_optuna_alone_holds_no_study(url: str) -> None:
     ],
 )
 def test_urls_that_cannot_be_used(url: str, said: str) -> None:
-    with pytest.raises(StorageError, match=said) as raised:
+    with pytest.raises(UserError, match=said) as raised:
         open_engine(url)
     assert "secret" not in str(raised.value)
 
@@ -108,9 +108,9 @@ def test_sqlite_on_a_network_file_system_is_refused_before_anything_is_written(
     monkeypatch.setattr("nas.study.store.urls.MOUNTS", tmp_path / "mounts")
     url = f"sqlite:///{tmp_path}/net/studies/nas.db"
     expected = r"lies on a network file system \(nfs\).*use --storage postgresql://"
-    with pytest.raises(StorageError, match=expected):
+    with pytest.raises(UserError, match=expected):
         create_study(config, "", url, lambda _: SUMMARY)
-    with pytest.raises(StorageError, match=expected):
+    with pytest.raises(UserError, match=expected):
         open_storage(url)
     assert not (tmp_path / "net").exists()
     create_study(config, "", f"sqlite:///{tmp_path}/local/nas.db", lambda _: SUMMARY)

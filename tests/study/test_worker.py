@@ -12,13 +12,14 @@ from nas.measurement import Measurement
 from nas.study.run.stop import StopFlag
 from nas.study.run.worker import Worker
 from nas.study.store import tables
+from nas.study.store.leases import put_back
 from nas.study.store.optuna_storage import close_storage
 from nas.study.store.reader import Study
-from nas.study.store.sweep import put_back
 from nas.study.store.trials import Ledger
-from nas.study.store.workers import GRACE_VARIABLE, MIN_GRACE_S
+from nas.study.store.workers import GRACE_VARIABLE, MIN_GRACE_S, join
 
 from .test_disk_full import Quick
+from .test_ledger import ELSEWHERE
 
 ALL_BUT_ONE = ["running"] + ["complete"] * 11
 
@@ -32,7 +33,7 @@ def grace(monkeypatch: pytest.MonkeyPatch) -> None:
 def far(stored: Study) -> Iterator[Worker]:
     """A worker on another host that holds the first trial."""
     worker = Worker(stored, Quick(), stop=StopFlag(), worker_id="far")
-    worker.ledger.join("cpu")
+    join(worker.engine, stored.study_id, "far", "cpu")
     assert worker._next_trial() is not None
     last_sign_of(worker, seconds_ago=-3600)  # not silent before a test wants it, however slow the machine is
     yield worker
@@ -40,7 +41,7 @@ def far(stored: Study) -> Iterator[Worker]:
 
 
 def last_sign_of(worker: Worker, seconds_ago: float) -> None:
-    sign = {"host": "elsewhere", "heartbeat_at": time.time() - seconds_ago}
+    sign = {"machine": ELSEWHERE, "heartbeat_at": time.time() - seconds_ago}
     with worker.storage.engine.begin() as connection:
         connection.execute(sa.update(tables.workers).values(sign))
 
@@ -74,7 +75,7 @@ def test_a_trial_that_somebody_else_has_ended_is_let_go(stored: Study, storage: 
     worker = Worker(stored, Surprised(), stop=StopFlag())
     worker.run(stay=True)
     assert states(stored) == ["complete"] * 3 + ["fail"] + ["complete"] * 8
-    assert not Ledger(storage, stored.study_id, "w").any_leased()
+    assert not Ledger(storage.engine, stored.study_id, "w").any_leased()
 
 
 def test_what_another_puts_back_is_taken_up(stored: Study, far: Worker, storage: optuna.storages.RDBStorage) -> None:
@@ -83,7 +84,7 @@ def test_what_another_puts_back_is_taken_up(stored: Study, far: Worker, storage:
 
     def told() -> bool:
         if states(stored) == ALL_BUT_ONE and next(idle) >= 2:
-            put_back(storage, far.ledger.held()[0], "far")
+            put_back(storage.engine, far.ledger.held()[0], "far")
         return False
 
     worker.stop = StopFlag(orphaned=told)

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from nas.fusion.models import build_model
-from nas.measurement import Outcome
-from nas.training import run
+from nas.measurement import Interrupted, Outcome
+from nas.training import fit
 from nas.training.checkpoint import Checkpoint, CheckpointError, load_weights
-from nas.training.run import Interrupted, train
+from nas.training.run import train
 
 
 @pytest.fixture(autouse=True)
 def kept_after_every_epoch(monkeypatch):
-    monkeypatch.setattr(run, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_resuming_is_bitwise_exact(micro, digits, config, tmp_path, epochs):
 
 
 def test_a_run_is_kept_when_it_is_due_and_where_it_ends(micro, digits, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "CHECKPOINT_S", 3600.0)
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 3600.0)
     whole, parted, stopped = tmp_path / "whole", tmp_path / "parted", tmp_path / "stopped"
     expected = train(micro, digits, config, seed=5, checkpoint=whole)
     assert Checkpoint.load(whole).records == expected.epochs

@@ -13,16 +13,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.architecture import Architecture, Backbone, StageFusion
 from nas.errors import DataError
-from nas.fusion.models import build_model
-from nas.measurement import Outcome
-from nas.training import run
+from nas.fusion.models import build_model, open_branches
+from nas.measurement import Interrupted, Outcome
+from nas.training import fit, run
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import open_data
 from nas.training.guard import Guard
 from nas.training.inspection import Inspector, is_watched
 from nas.training.module import CandidateModule
-from nas.training.run import Interrupted, open_branches, train
-from nas.training.signals import Observation
+from nas.training.run import train
+from nas.training.signals.reading import Observation
 
 MICRO = Backbone(name="resnet_micro", stem="small")
 P1_SE = StageFusion(pattern="p1", attention="se")
@@ -167,7 +167,7 @@ class Reads(TorchDispatchMode):
 
 def test_nothing_is_read_off_the_device_between_looks(digits, monkeypatch):
     """With the lag of a GPU: after the first step, every 16 steps, and at the end of an epoch of 40."""
-    monkeypatch.setattr(run, "CPU_LAG", run.GPU_LAG)
+    monkeypatch.setattr(fit, "CPU_LAG", fit.GPU_LAG)
     arch = micro_with(P1_SE, P2_CBAM, P3_COORD, P4)
     with Reads(monkeypatch) as reads:
         ended = train(arch, digits, BRIEF.model_copy(update={"batch_size": 5, "epochs": 2}), seed=0)
@@ -302,7 +302,7 @@ def test_the_same_network_unharmed_is_left_alone(sick, digits, signal):
 @pytest.mark.parametrize("signal", ["trunk-collapse", "broken-start"])
 @pytest.mark.parametrize("lag", [1, 16])
 def test_what_is_broken_at_the_start_costs_one_step(sick, digits, signal, lag, monkeypatch):
-    monkeypatch.setattr(run, "CPU_LAG", lag)
+    monkeypatch.setattr(fit, "CPU_LAG", lag)
     arch, harm, _ = ENDINGS[signal]
     ended = sick(arch, digits, harm)
     assert (ended.reason, ended.events[0].step, ended.epochs) == (signal, 0, ())

@@ -10,8 +10,8 @@ from PIL import Image
 
 from nas.errors import DataError
 from nas.training.config import DataConfig
-from nas.training.data import describe, images, open_data
-from nas.training.data.images import list_images
+from nas.training.data import describe, listing, open_data, splits
+from nas.training.data.listing import list_images
 
 CPU = torch.device("cpu")
 
@@ -167,7 +167,7 @@ def test_tiff_files_are_images(image_folder):
 def test_a_file_is_verified_once_until_it_changes(image_folder, monkeypatch):
     opened = []
     real = Image.open
-    monkeypatch.setattr(images.Image, "open", lambda path: opened.append(path) or real(path))
+    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or real(path))
     open_data(config(image_folder))
     assert len(opened) == 48
     open_data(config(image_folder))
@@ -208,7 +208,7 @@ def test_a_stream_is_read_into_memory_and_divided(monkeypatch):
             raise ValueError(f"unknown split {split}")
         return _Stream(50)
 
-    monkeypatch.setattr(images, "create_dataset", create)
+    monkeypatch.setattr(splits, "create_dataset", create)
     data = open_data(DataConfig(source="wds/shards:/data", image_size=16, num_train=40))
     assert data.summary.num_train + data.summary.num_val + data.summary.num_test == 40
     assert data.summary.num_val == 8
@@ -228,7 +228,7 @@ def test_torchvision_splits(monkeypatch):
         def __len__(self):
             return len(self.targets)
 
-    monkeypatch.setattr(images, "create_dataset", lambda name, root, split, **_: Cifar(40 if split == "train" else 10))
+    monkeypatch.setattr(splits, "create_dataset", lambda name, root, split, **_: Cifar(40 if split == "train" else 10))
     summary = describe(DataConfig(source="torch/cifar10:/data", image_size=32))
     assert (summary.num_train, summary.num_val, summary.num_test) == (32, 8, 10)
     assert summary.class_names == ("cat", "dog")
@@ -238,7 +238,7 @@ def test_torchvision_splits(monkeypatch):
 
 def test_sixteen_bits_are_scaled_not_cut_off():
     levels = np.array([[0, 255], [256, 65535]], dtype=np.uint16)
-    assert np.asarray(images.as_seen(Image.fromarray(levels), "L")).tolist() == [[0, 0], [1, 255]]
+    assert np.asarray(listing.as_seen(Image.fromarray(levels), "L")).tolist() == [[0, 0], [1, 255]]
 
 
 def test_a_picture_is_turned_as_its_exif_data_says(tmp_path):
@@ -247,5 +247,5 @@ def test_a_picture_is_turned_as_its_exif_data_says(tmp_path):
     exif[0x0112] = 6  # orientation: to be turned by 90° clockwise
     picture.save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as stored:
-        seen = np.asarray(images.as_seen(stored, "L"))
+        seen = np.asarray(listing.as_seen(stored, "L"))
     assert seen.tolist() == np.rot90(np.asarray(picture), -1).tolist()

@@ -62,7 +62,8 @@ def test_the_warm_up_takes_half_the_run_at_most(epochs, warmup):
 
 def test_a_run_equals_a_plain_loop_in_pytorch(digits, micro):
     """Losses, norms and validation of `train` against the textbook loop, step by step."""
-    from nas.training.run import open_branches, train
+    from nas.fusion.models import open_branches
+    from nas.training.run import train
 
     config = TrainingConfig(
         epochs=2, device="cpu", threads=1, channels_last=False, clip_grad_norm=1.0, label_smoothing=0.1

@@ -13,11 +13,11 @@ from torch import nn
 
 from nas.architecture import Architecture, Backbone
 from nas.errors import UserError
-from nas.measurement import Outcome
-from nas.training import run
+from nas.measurement import Interrupted, Outcome
+from nas.training import fit, run
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
 from nas.training.data import open_data
-from nas.training.run import Interrupted, train
+from nas.training.run import train
 
 
 def scores(measurement):
@@ -172,7 +172,7 @@ def test_a_lagging_look_gives_the_same_event(failing, micro, digits, monkeypatch
     """As on a GPU: looked at every few steps, the event still names the step where it happened."""
     failing(30, "spike")
     prompt = train(micro, digits, LONG, seed=0).events[0]
-    monkeypatch.setattr(run, "CPU_LAG", 16)
+    monkeypatch.setattr(fit, "CPU_LAG", 16)
     failing(30, "spike")
     assert train(micro, digits, LONG, seed=0).events[0] == prompt
 

@@ -7,22 +7,11 @@ import pytest
 
 from nas.training.config import GuardConfig
 from nas.training.guard import TRACE, Guard
-from nas.training.signals import (
-    SIGNALS,
-    BlockReading,
-    BrokenStart,
-    ChanceLevel,
-    DeadBranch,
-    EpochReading,
-    GradientExplosion,
-    LossSpike,
-    NonFinite,
-    Observation,
-    SaturatedGates,
-    SkipClosed,
-    TrunkCollapse,
-    WeightGrowth,
-)
+from nas.training.signals import SIGNALS
+from nas.training.signals.block import DeadBranch, SaturatedGates, SkipClosed, TrunkCollapse, WeightGrowth
+from nas.training.signals.epoch import ChanceLevel
+from nas.training.signals.reading import BlockReading, EpochReading, Observation
+from nas.training.signals.step import BrokenStart, GradientExplosion, LossSpike, NonFinite
 
 
 def series(losses=None, norms=None):

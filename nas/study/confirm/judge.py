@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.architecture import Architecture
-from nas.statistics import Correct, Difference, Mean, Values, differences, image_variance, mean_of
+from nas.comparison import Correct, Difference, Mean, Values, differences, image_variance, mean_of
 from nas.study.records import TrialRecord
 from nas.study.store.reader import Study
 
@@ -93,9 +93,16 @@ def judged(study: Study) -> Judgement | None:
     if not parts or any(part.num_ended() < part.target for part in parts):
         return None
     networks, failed = _networks(study, parts)
+    return judgement(networks, seeds=[int(part.config["seed"]) for part in parts], failed=failed)
+
+
+def judgement(
+    networks: Sequence[ConfirmedNetwork], *, seeds: Sequence[int], failed: Sequence[str] = ()
+) -> Judgement | None:
+    """The judgement over networks that have every seed; None without plain network, candidate or second seed."""
     plain = next((n for n in networks if n.landmark == "plain"), None)
     candidates = [n for n in networks if n.candidate]
-    if plain is None or not candidates or len(parts) < 2:  # noqa: PLR2004 - one seed has no spread
+    if plain is None or not candidates or len(seeds) < 2:  # noqa: PLR2004 - one seed has no spread
         return None
     winner = max(candidates, key=lambda n: float(n.val.mean()))
     others = [n for n in networks if n.landmark and n is not plain and n is not winner]
@@ -118,13 +125,13 @@ def judged(study: Study) -> Judgement | None:
         for network in networks
     }
     return Judgement(
-        seeds=tuple(int(part.config["seed"]) for part in parts),
+        seeds=tuple(seeds),
         num_test=winner.correct.shape[1],
         rows=tuple(sorted(rows.values(), key=lambda row: -row.test.value)),
         winner=rows[winner.digest],
         plain=rows[plain.digest],
         best_landmark=rows[best_landmark.digest] if best_landmark else None,
-        failed=failed,
+        failed=tuple(failed),
     )
 
 

@@ -6,8 +6,6 @@ A companion study is worked on like any other. Its trials are enqueued and own t
 import time
 from typing import TYPE_CHECKING, Any
 
-import optuna
-
 from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.space.landmarks import landmark_in
@@ -17,11 +15,11 @@ from nas.study.confirm.judge import CANDIDATES_KEY
 from nas.study.records import TrialRecord, front_of
 from nas.study.run.checkpoints import KEEPS_KEY, LANDMARK_ATTR
 from nas.study.store.errors import explained
-from nas.study.store.lock import exclusive
-from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.lock import making_studies
+from nas.study.store.optuna_storage import close_storage, make_optuna_study, open_storage
 from nas.study.store.reader import Study
 from nas.study.store.studies import add_studies, change_study
-from nas.study.store.trials import Ledger, new_worker_id
+from nas.study.store.trials import add_waiting_members, give_architectures
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -69,7 +67,7 @@ def prepare_confirmation(study: Study, *, top: int | None, num_seeds: int) -> No
     networks = {name: landmark_in(space, name) for name in config.landmarks}
     landmarks = {network.digest: name for name, network in networks.items()}
     planned = {network.digest: network for network in networks.values()} | chosen
-    with exclusive(study.url), explained(study.url):
+    with making_studies(study.url), explained(study.url):
         stored = study.confirmations()
         known = stored[0].provenance[CANDIDATES_KEY] if stored else []
         candidates = list(dict.fromkeys([*known, *chosen]))
@@ -96,7 +94,7 @@ def _store_seed(
     notes: dict[str, Any],
 ) -> None:
     """One companion study with its trials waiting; goes on where an earlier call broke off."""
-    made = optuna.create_study(study_name=config.name, storage=storage, direction="maximize", load_if_exists=True)
+    made = make_optuna_study(storage, config.name, ["maximize"])
     space = SearchSpace.from_dict(study.space)
     enqueued = {trial.user_attrs.get(DIGEST_ATTR) for trial in made.get_trials(deepcopy=False)}
     for digest, architecture in planned.items():
@@ -105,10 +103,13 @@ def _store_seed(
             if digest in landmarks:
                 attributes[LANDMARK_ATTR] = landmarks[digest]
             made.enqueue_trial(space.encode(architecture) or {}, user_attrs=attributes)
-    ledger = Ledger(storage, made._study_id, new_worker_id())
-    for trial in made.get_trials(deepcopy=False):
-        digest = trial.user_attrs[DIGEST_ATTR]
-        ledger.own(trial._trial_id, planned[digest], landmarks.get(digest))
+    waiting = {trial._trial_id: trial.user_attrs[DIGEST_ATTR] for trial in made.get_trials(deepcopy=False)}
+    give_architectures(
+        storage.engine,
+        made._study_id,
+        {trial_id: (planned[digest], landmarks.get(digest)) for trial_id, digest in waiting.items()},
+    )
+    add_waiting_members(storage.engine, made._study_id)
     row: dict[str, Any] = {"target": len(planned), "provenance": study.provenance | notes}
     if change_study(storage.engine, made._study_id, **row):
         return

@@ -11,7 +11,7 @@ from nas.study.config import StudyConfig
 from nas.study.goals import cost_quantities
 from nas.study.run.training import known_cost
 from nas.study.search.evolution import child_of
-from nas.training.run import resolve_device
+from nas.training.device import resolve_device
 
 DRAWS = 48
 """Random candidates of which the constraints are asked; where none fits, as many more that grow towards fitting."""

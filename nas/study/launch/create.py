@@ -15,10 +15,10 @@ from nas.space.space import SearchSpace
 from nas.study.config import RUNTIME_KEYS, StudyConfig
 from nas.study.store.engine import open_engine
 from nas.study.store.errors import explained
-from nas.study.store.lock import exclusive
-from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.lock import making_studies
+from nas.study.store.optuna_storage import close_storage
 from nas.study.store.reader import Study, open_study
-from nas.study.store.studies import add_studies, change_study, stored_study
+from nas.study.store.studies import add_studies, change_study, refuse_leftovers, stored_study
 
 if TYPE_CHECKING:
     import optuna
@@ -72,30 +72,34 @@ def create_study(
     url: str,
     describe: Callable[[StudyConfig], "DataSummary"],
     calibration: "Calibration | None" = None,
+    *,
+    force: bool = False,
 ) -> Study:
     """Store a new study with its landmarks waiting; safe against a second launcher and a crash in between.
 
     Args:
         describe: opens the data.
+        force: also in a database that holds only tables of another program.
         calibration: decides what `estimate: auto` means; without one it means a full training of every candidate.
 
     Raises:
-        UserError: `estimate: predictor` without a calibration to fit it to.
+        UserError: `estimate: predictor` without a calibration to fit it to, or a study of Optuna's has this name.
     """
     import alembic.context  # noqa: F401 - Optuna would import it late; now it need not be waited for
-    import optuna
 
-    from nas.study.store import trials  # noqa: F401 - as well
+    from nas.study.store.optuna_storage import make_optuna_study, make_storage
+    from nas.study.store.trials import add_waiting_members
 
     if config.estimate.by == "predictor" and calibration is None:
         raise UserError("estimate: predictor needs the study's calibration; nas search begins with it")
     space = SearchSpace.load(config.space)
     summary = describe(config)
     space = space.on(backbone=config.backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
-    with exclusive(url), explained(url):
+    with making_studies(url), explained(url):
         if (stored := stored_study(url, config.name)) is not None:  # another launcher was faster
             return stored
-        storage = open_storage(url, create=True)
+        storage = make_storage(url, force=force)
+        refuse_leftovers(storage.engine)
         row = {
             "created_at": time.time(),
             "config_text": text,
@@ -105,12 +109,7 @@ def create_study(
         }
 
         def make(config: StudyConfig, target: int, candidates_of: int | None) -> tuple[dict[str, Any], "optuna.Study"]:
-            made = optuna.create_study(
-                study_name=config.name,
-                storage=storage,
-                directions=list(config.objectives.values()),
-                load_if_exists=True,
-            )
+            made = make_optuna_study(storage, config.name, list(config.objectives.values()))
             own = {
                 "study_id": made._study_id,
                 "name": config.name,
@@ -129,6 +128,8 @@ def create_study(
             scored = config.of_candidates(estimate)
             rows.append(make(scored, min(scored.trials, space.size), study._study_id)[0])
         add_studies(storage.engine, rows)
+        for made in rows:
+            add_waiting_members(storage.engine, made["study_id"])
         close_storage(storage)
     return open_study(url, config.name)
 
@@ -172,9 +173,12 @@ def _version(package: str) -> str | None:
 
 
 def set_target(study: Study, target: int) -> int:
-    """Set how many trials the study is to have in the end, at most as many as there are networks; returns it."""
+    """Set how many trials the study is to have in the end; returns it.
+
+    No fewer than it has, and at most as many as there are networks.
+    """
     config = StudyConfig.parse(study.config, f"study {study.name}")
-    target = min(target, _capacity(config, SearchSpace.from_dict(study.space)))
+    target = min(max(target, study.num_members), _capacity(config, SearchSpace.from_dict(study.space)))
     with explained(study.url):
         change_study(open_engine(study.url), study.study_id, target=target)
     return target

@@ -11,7 +11,7 @@ from nas.study.run.scoring import score_candidates
 from nas.study.run.stop import StopFlag
 from nas.study.run.training import Training
 from nas.study.run.worker import Worker
-from nas.study.store.reader import open_study
+from nas.study.store.studies import study_to_work_on
 from nas.study.store.trials import new_worker_id
 
 
@@ -43,7 +43,7 @@ def join_study(
     place_sockets()
     if threads is not None:
         torch.set_num_threads(threads)
-    study = open_study(url, name)
+    study = study_to_work_on(url, name)
     if study.confirms is not None:
         tested = TestedTraining(study, device=device, threads=threads, shared=shared)
         confirm_networks(study, tested, stop=stop, worker_id=worker_id)

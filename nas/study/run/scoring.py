@@ -7,7 +7,7 @@ from optuna.trial import Trial
 
 from nas.architecture import Architecture
 from nas.estimate.predictor import Predictor
-from nas.estimate.shared import SharedEnsemble, train_ensemble
+from nas.estimate.shared_ensemble import SharedEnsemble, train_ensemble
 from nas.measurement import Interrupted
 from nas.space.space import SearchSpace
 from nas.study.goals import cost_quantities

@@ -16,7 +16,8 @@ from nas.study.config import StudyConfig
 from nas.study.store.reader import Study
 from nas.training.checkpoint import CheckpointError
 from nas.training.data import open_data
-from nas.training.run import resolve_device, train
+from nas.training.device import resolve_device
+from nas.training.run import train
 from nas.training.turns import Turns
 
 OnEpoch = Callable[[EpochRecord], str | None]

@@ -5,17 +5,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import optuna
 from optuna.pruners import NopPruner
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from nas.architecture import Architecture
-from nas.errors import NasError
+from nas.errors import NasError, UserError
 from nas.measurement import EpochRecord, Interrupted, Outcome
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
+from nas.space.vocabulary import Option
 from nas.study.config import StudyConfig
 from nas.study.goals import REFUSED, cost_quantities
 from nas.study.run.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, needed
@@ -24,21 +26,22 @@ from nas.study.search.evolution import STOPPED_ATTR
 from nas.study.search.pruners import first_look, make_pruner
 from nas.study.search.rungs import STOPPED, Rungs
 from nas.study.search.sampler import FusionSampler, SpaceExhausted, distributions
-from nas.study.store.errors import CONNECTION_LOST, connection_lost, explained, wait_for_database
-from nas.study.store.lock import exclusive
+from nas.study.store.errors import CONNECTION_LOST, connection_lost, explained, survive
+from nas.study.store.leases import LeaseLost, put_back, sweep
+from nas.study.store.lock import drawing
 from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study
-from nas.study.store.sweep import put_back, sweep
-from nas.study.store.trials import LeaseLost, Ledger, new_worker_id
-from nas.study.store.workers import grace_s
+from nas.study.store.rungs import StoredRungs
+from nas.study.store.trials import Ledger, new_worker_id
+from nas.study.store.workers import HEARTBEAT_S, Watch, give_sign, grace_s, join, leave
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
 if TYPE_CHECKING:
     from nas.study.run.training import Measure
 
-HEARTBEAT_S = 5.0
-"""Between signs of life; never more than a quarter of the grace time."""
 MAX_FAILURES_IN_A_ROW = 3
+ENQUEUED_ATTR = "fixed_params"
+"""Where Optuna (5.0) keeps what `Study.enqueue_trial` was given; it has no public name."""
 POLL_S = (0.2, 1.0)
 """First and longest pause between two looks of a worker that stays with nothing to do: it hears of Ctrl-C in time."""
 
@@ -64,7 +67,9 @@ class Worker:
         self.checkpoints = CheckpointFolder(study)
         self.tracking = _tracking(study, self.config)
         self.storage = open_storage(study.url)
-        self.ledger = Ledger(self.storage, study.study_id, worker_id or new_worker_id())
+        self.engine = self.storage.engine
+        self.ledger = Ledger(self.engine, study.study_id, worker_id or new_worker_id())
+        self.watch = Watch()
         self.goals = self.config.goals
         self.sampler = FusionSampler(
             self.space,
@@ -78,7 +83,8 @@ class Worker:
         self.pruner = NopPruner() if self.goals.several else make_pruner(pruner, epochs)
         self._first_look = first_look(pruner, epochs)
         by_rungs = self.goals.several and pruner.name == STOPPED
-        self.rungs = Rungs(self.ledger, self.goals, pruner, epochs) if by_rungs else None
+        self._stored_rungs = StoredRungs(self.engine, study.study_id)
+        self.rungs = Rungs(self._stored_rungs, self.goals, pruner, epochs) if by_rungs else None
         self._promotions: set[tuple[int, int]] = set()
         self.study = self._load()
         self._distributions = distributions(self.space)
@@ -101,8 +107,8 @@ class Worker:
         done = 0
         with ExitStack() as end, explained(self.url):
             end.callback(close_storage, self.storage)
-            self.ledger.join(self.measure.device)
-            with _Heartbeat(self.ledger):
+            join(self.engine, self.ledger.study_id, self.ledger.worker_id, self.measure.device)
+            with _Heartbeat(partial(give_sign, self.engine, self.ledger.worker_id)):
                 while (max_trials is None or done < max_trials) and not self.stop():
                     try:
                         trial = self._next_trial()
@@ -114,37 +120,54 @@ class Worker:
                             break
                     except Exception as error:  # only a lost connection is survived, see below
                         self._survive(error)
-            self.ledger.leave()
+            leave(self.engine, self.ledger.worker_id)
         return done
 
     def _survive(self, error: Exception) -> None:
         """Wait for a database server that went away, and put back what this worker held; raise anything else."""
         if not connection_lost(self.url, error):
             if isinstance(error, NasError):  # it has put its trial back
-                self.ledger.leave()
+                leave(self.engine, self.ledger.worker_id)
             raise error
-        wait_for_database(self.storage.engine, self.url)
-        time.sleep(POLL_S[0])  # it may let this connection in and refuse the next
+        survive(self.engine, self.url, self._put_all_back, self.stop)
+
+    def _put_all_back(self) -> None:
         for trial_id in self.ledger.held():
-            put_back(self.storage, trial_id, self.ledger.worker_id)
+            self._put_back(trial_id)
+
+    def _put_back(self, trial_id: int) -> None:
+        put_back(self.engine, trial_id, self.ledger.worker_id)
+
+    def _sweep(self) -> None:
+        sweep(self.engine, self.ledger.study_id, self.watch)
 
     def _next_trial(self) -> Trial | None:
         """A trial of which this worker holds the lease, None where the study has no more work."""
-        sweep(self.storage, self.ledger.study_id)
+        self._sweep()
         self.ledger.check_deaths()
-        with exclusive(self.url):  # two workers that see the last free place would both take it
+        with drawing(self.url, self.ledger.study_id, self.stop):  # two that see the last free place would both take it
+            self.ledger.adopt_waiting()
             self._refresh()
             # Read before anybody is promoted: what ends later may promote one that was stopped.
             self._over = not self._unfinished()
             if not self.ledger.any_in("WAITING") and self.rungs is not None and self.rungs.promote():
                 self._refresh()
-            if self.ledger.full() and not self.ledger.any_in("WAITING"):
-                self._clean(over=self._over)
-                return None
-            trial = self.study.ask()
-            if not self.ledger.lease(trial._trial_id):
-                raise NasError(f"trial {trial.number}: waits, but is leased; nas recover mends that")
-            return trial
+            if not self.ledger.any_in("WAITING"):
+                if self.ledger.full():
+                    self._clean(over=self._over)
+                    return None
+                self.storage.create_new_trial(self.ledger.study_id, create_trial(state=TrialState.WAITING))
+                self.ledger.adopt_waiting()
+            return self._take()
+
+    def _take(self) -> Trial:
+        """The trial that has waited longest; it is leased before it runs, so that no crash leaves it to nobody."""
+        leased = self.ledger.take_waiting()
+        trial = self.study.ask()
+        if trial._trial_id != leased:  # a program of the user's has asked Optuna in between
+            self.ledger.release(leased)
+            self.ledger.lease(trial._trial_id)
+        return trial
 
     def _unfinished(self) -> bool:
         """Whether a trial may yet be put back or promoted."""
@@ -156,28 +179,29 @@ class Worker:
         while not self.stop() and self._unfinished() and not self.ledger.any_in("WAITING"):
             time.sleep(pause)
             pause = min(1.2 * pause, longest)
-            sweep(self.storage, self.ledger.study_id)
+            self._sweep()
 
     def _refresh(self) -> None:
         """Look again at trials that had ended and were promoted, by this worker or another."""
-        if self.rungs is not None and (promotions := self.ledger.promotions()) != self._promotions:
+        if self.rungs is not None and (promotions := self._stored_rungs.promotions()) != self._promotions:
             self._promotions = promotions
             self.study = self._load()
 
     def _work_on(self, trial: Trial) -> bool:
         """Draw, train and store one trial; False where it was handed over to another worker."""
         try:
-            architecture = self._architecture(trial)
-            if architecture is not None and self._allowed(trial, architecture):
-                self._measure(trial, architecture)
+            with self.storage.fenced(trial._trial_id, self.ledger.worker_id):
+                architecture = self._architecture(trial)
+                if architecture is not None and self._allowed(trial, architecture):
+                    self._measure(trial, architecture)
             self._failures_in_a_row = 0
         except Interrupted:
-            put_back(self.storage, trial._trial_id, self.ledger.worker_id)
+            self._put_back(trial._trial_id)
             return False
         except LeaseLost:
             return False
         except NasError:  # nothing is wrong with the candidate
-            put_back(self.storage, trial._trial_id, self.ledger.worker_id)
+            self._put_back(trial._trial_id)
             raise
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:  # torch's errors among them
             if not self._note_failure(trial, error):
@@ -212,17 +236,21 @@ class Worker:
         name = trial.user_attrs.get(LANDMARK_ATTR)
         trial_id = trial._trial_id
         # What an attempt that was broken off has claimed stays this trial's, whatever was drawn since.
-        architecture = self.ledger.owned(trial_id)
-        if architecture is None and name is None:
+        architecture = self.ledger.owned(trial_id) or (landmark_in(self.space, str(name)) if name else None)
+        try:
+            architecture = architecture or self._enqueued(trial_id)
+        except UserError as error:
+            self._fail(trial, f"enqueued: {error}")
+            return None
+        if architecture is None:
             try:
                 params = trial.relative_params  # drawn, and claimed for this trial
             except SpaceExhausted as error:
                 self._fail(trial, str(error))
-                self.ledger.want_no_more()
+                self.ledger.want_no_more(trial_id)
                 return None
             architecture = self.space.decode(lambda choice, _: params[choice])
         else:
-            architecture = architecture or landmark_in(self.space, str(name))
             params = self.space.encode(architecture) or {}  # a landmark may lie outside the space
             owner = self.ledger.own(trial_id, architecture, name)
             if owner != trial_id:
@@ -232,6 +260,22 @@ class Worker:
         if params and not trial.params:
             self.ledger.set_parameters(trial_id, {key: (params[key], self._distributions[key]) for key in params})
         return architecture
+
+    def _enqueued(self, trial_id: int) -> Architecture | None:
+        """The network that the user has enqueued with Optuna as this trial; None where it was not enqueued.
+
+        Raises:
+            UserError: what was enqueued is no network of the space.
+        """
+        answers: Mapping[str, Option] = self.storage.get_trial(trial_id).system_attrs.get(ENQUEUED_ATTR) or {}
+
+        def choose(name: str, options: tuple[Option, ...]) -> Option:
+            if name not in answers or answers[name] not in options:
+                known = ", ".join(map(str, options))
+                raise UserError(f"{name}: expected one of {known}, got {answers.get(name, 'nothing')!r}")
+            return answers[name]
+
+        return self.space.decode(choose) if answers else None
 
     def _allowed(self, trial: Trial, architecture: Architecture) -> bool:
         """Whether the constraints that are known before training let it be trained; False where they end the trial."""
@@ -248,7 +292,7 @@ class Worker:
         """Store what a network costs; returns the constraint that it breaks. The plain network is always trained."""
         known = self.measure.cost(architecture)
         if known.plain.latency_ms is not None:
-            known = known.on_clock(self.ledger.clock(known.plain.latency_ms))
+            known = known.on_clock(self.ledger.latency_clock(known.plain.latency_ms))
         values, plain = cost_quantities(known.fused), cost_quantities(known.plain)
         limits = [limit for limit in self.config.limits if limit.known_before]
         self._tell_constraints(trial, {str(limit): limit.excess(values, plain) for limit in limits})
@@ -360,8 +404,8 @@ def _parameters(trial: Trial, architecture: Architecture) -> dict[str, object]:
 class _Heartbeat:
     """Signs of life from a thread of its own while the worker trains."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, give_sign: Callable[[], None]) -> None:
+        self._give_sign = give_sign
         self._pause_s = min(HEARTBEAT_S, grace_s() / 4)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -369,7 +413,7 @@ class _Heartbeat:
     def _beat(self) -> None:
         while not self._done.wait(self._pause_s):
             try:
-                self._ledger.heartbeat()
+                self._give_sign()
             except CONNECTION_LOST:
                 continue  # the worker itself finds the lost connection; the next beat may succeed
 

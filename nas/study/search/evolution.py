@@ -12,8 +12,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.architecture import Architecture
-from nas.space.space import Answers, SearchSpace
-from nas.space.vocabulary import Option
+from nas.space.space import SearchSpace
+from nas.space.vocabulary import Answers, Option
 from nas.study.pareto import best_first
 
 POPULATION = 20

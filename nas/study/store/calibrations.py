@@ -6,16 +6,16 @@ from nas.estimate.store import Result
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
 from nas.study.store.errors import explained
-from nas.study.store.lock import exclusive
-from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.lock import making_studies
+from nas.study.store.optuna_storage import close_storage, make_storage
 
 
 class CalibrationTable:
     """A `nas.estimate.store.CalibrationStore`; the database is made where there is none."""
 
     def __init__(self, url: str) -> None:
-        with exclusive(url):
-            close_storage(open_storage(url, create=True))
+        with making_studies(url):
+            close_storage(make_storage(url))
         self._url, self._engine = url, open_engine(url)
 
     def results(self, task: str) -> dict[str, Result]:
@@ -27,7 +27,7 @@ class CalibrationTable:
 
     def add(self, task: str, run: str, result: Result) -> None:
         """Keep a result; one that another calibration of the same task has brought stays."""
-        with exclusive(self._url), explained(self._url), self._engine.begin() as connection:
+        with explained(self._url), self._engine.begin() as connection:
             ours = tables.calibrations.c
             if connection.scalar(sa.select(ours.run).where(ours.task == task, ours.run == run)) is None:
                 row = {"task": task, "run": run, "result": dict(result)}

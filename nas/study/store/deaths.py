@@ -11,7 +11,7 @@ from nas.errors import NasError
 from nas.study.store import tables
 
 MAX_DEATHS = 5
-"""Two candidates of which each kills its workers are more than `nas.study.store.sweep.MAX_CRASHES` of them."""
+"""Two candidates of which each kills its workers are more than `nas.study.store.leases.MAX_CRASHES` of them."""
 
 
 class WorkersDie(NasError):
@@ -37,10 +37,12 @@ def note_death(connection: sa.Connection, study_id: int, deaths_before: int) -> 
     connection.execute(update.values(deaths=ours + 1))
 
 
-def note_death_of(connection: sa.Connection, study_id: int, worker_id: str) -> None:
-    """Count the death of a worker that had joined."""
-    query = sa.select(tables.workers.c.deaths_before).where(tables.workers.c.worker_id == worker_id)
-    note_death(connection, study_id, int(connection.scalar(query) or 0))
+def note_death_of(connection: sa.Connection, worker_id: str) -> None:
+    """Count the death of a worker that had joined a study."""
+    ours = tables.workers.c
+    query = sa.select(ours.study_id, ours.deaths_before).where(ours.worker_id == worker_id)
+    if (row := connection.execute(query).first()) is not None:
+        note_death(connection, row.study_id, row.deaths_before)
 
 
 def forget_deaths(connection: sa.Connection, study_id: int) -> None:

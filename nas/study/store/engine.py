@@ -5,7 +5,6 @@ Reading commands use `open_engine` and never import optuna; `open_storage` adds 
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,15 +12,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nas.errors import StorageError
+from nas.errors import UserError
+from nas.study.store import tables
 from nas.study.store.errors import BUSY_TIMEOUT_S, explained
-from nas.study.store.upgrade import check_schema
+from nas.study.store.lock import making_studies
+from nas.study.store.upgrade import require_present, schema_version, upgrade
 from nas.study.store.urls import check_driver, parse_url, redact, sqlite_path
 
 _only_reads = ContextVar("only_reads", default=False)
 
 
 def engine_arguments(url: str) -> dict[str, Any]:
+    """What `sqlalchemy.create_engine` is to be given beside the URL, for an engine that writes."""
     if sqlite_path(url) is None:
         check_driver(url)
         return {"pool_pre_ping": True, "pool_size": 2, "max_overflow": 2}
@@ -59,37 +61,55 @@ def only_reading() -> Iterator[None]:
         _only_reads.reset(token)
 
 
-def clock(connection: sa.Connection) -> float:
-    """Seconds since 1970 by the clock that all workers on this database share: the server's, for a file this host's."""
-    if connection.dialect.name == "sqlite":
-        return time.time()
-    return float(connection.scalar(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))) or 0)
-
-
-def clock_skew_s(engine: sa.Engine) -> float:
-    """How far this machine's clock is ahead of the database server's; 0 for SQLite."""
-    if engine.dialect.name == "sqlite":
-        return 0.0
-    with engine.connect() as connection:
-        return time.time() - clock(connection)
-
-
 def open_engine(url: str) -> sa.Engine:
-    """An engine on an existing study database, for reading; raises `StorageError` where there is none."""
-    path = sqlite_path(url)
-    if path is not None and not path.is_file():
-        raise StorageError(f"{redact(url)}: no such database; `nas search` creates one")
-    if path is not None:
-        mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
-        uri = f"{path.resolve().as_uri()}?mode={mode}"
-        engine = sa.create_engine(
-            "sqlite://",
-            creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False),
-            poolclass=sa.NullPool,
-        )
-    else:
-        check_driver(url)
-        engine = sa.create_engine(parse_url(url), poolclass=sa.NullPool)
+    """An engine on an existing study database, for reading: nothing is made or upgraded.
+
+    Raises:
+        UserError: there is none, or one of another version.
+    """
+    engine = _existing(url)
     with explained(url):
-        check_schema(engine, url)
+        require_present(engine, url)
     return engine
+
+
+def _existing(url: str) -> sa.Engine:
+    path = sqlite_path(url)
+    if path is None:
+        check_driver(url)
+        return sa.create_engine(parse_url(url), poolclass=sa.NullPool)
+    if not path.is_file():
+        raise UserError(f"{redact(url)}: no such database; `nas search` creates one")
+    mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    return sa.create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False),
+        poolclass=sa.NullPool,
+    )
+
+
+def writing_engine(url: str) -> sa.Engine:
+    """A tuned engine, which makes a database that does not exist. Dispose of it."""
+    engine = sa.create_engine(parse_url(url), **engine_arguments(url))
+    tune(engine)
+    return engine
+
+
+def bring_up_to_date(url: str) -> None:
+    """Upgrade an existing database of an older version; not while this thread makes studies."""
+    engine = _existing(url)
+    with explained(url):
+        if schema_version(engine, url) == tables.SCHEMA_VERSION:
+            return
+        with making_studies(url), disposed(writing_engine(url)) as writer:
+            upgrade(writer, url)
+
+
+@contextmanager
+def disposed(engine: sa.Engine) -> Iterator[sa.Engine]:
+    """Close the engine's connections at the end, also where that is an error."""
+    try:
+        yield engine
+    finally:
+        engine.dispose()

@@ -2,25 +2,62 @@
 
 import os
 import sqlite3
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 
 import optuna
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import Session, SessionTransaction
 
-from nas.errors import StorageError
+from nas.errors import UserError
+from nas.study.goals import Direction
 from nas.study.store import tables
-from nas.study.store.engine import engine_arguments, only_reading, open_engine, tune
+from nas.study.store.engine import (
+    bring_up_to_date,
+    disposed,
+    engine_arguments,
+    only_reading,
+    tune,
+    writing_engine,
+)
 from nas.study.store.errors import BUSY_TIMEOUT_S, explained
-from nas.study.store.upgrade import check_schema
-from nas.study.store.urls import check_driver, make_folder, parse_url, redact, refuse_network, sqlite_path
+from nas.study.store.leases import require_lease
+from nas.study.store.upgrade import NoStudies, schema_version, upgrade
+from nas.study.store.urls import make_folder, redact, refuse_network, sqlite_path
+
+OURS_ATTR = "fusion-nas"
+"""Attribute of Optuna studies that this package has made: the version of its tables."""
 
 
 class TrialStorage(RDBStorage):
-    """Reads trials beside a transaction that writes; Optuna's own code does both in one kind of session."""
+    """Reads trials beside a transaction that writes; Optuna's own code does both in one kind of session.
+
+    What it writes inside `fenced` takes effect only while the worker holds the trial's lease.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, engine_kwargs=engine_arguments(url))
+        tune(self.engine)
+        self._fence: ContextVar[tuple[int, str] | None] = ContextVar("fence", default=None)
+        sa.event.listen(self.scoped_session, "after_begin", self._check)
+
+    def _check(self, _session: Session, _transaction: SessionTransaction, connection: sa.Connection) -> None:
+        if (fence := self._fence.get()) is not None:
+            require_lease(connection, *fence)
+
+    @contextmanager
+    def fenced(self, trial_id: int, worker_id: str) -> Iterator[None]:
+        """Inside, every transaction of Optuna's begins with the lock on the lease; `LeaseLost` where it is gone."""
+        token = self._fence.set((trial_id, worker_id))
+        try:
+            yield
+        finally:
+            self._fence.reset(token)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """One trial as it is stored."""
@@ -38,43 +75,76 @@ class TrialStorage(RDBStorage):
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
 
 
-def open_storage(url: str, *, create: bool = False) -> RDBStorage:
-    """Optuna's storage with a tuned engine and our tables; ``create`` makes what is missing."""
+def open_storage(url: str) -> TrialStorage:
+    """Optuna's storage on an existing study database, with a tuned engine; an older database is upgraded.
+
+    Raises:
+        UserError: there is none, it cannot be written, or another version is needed.
+    """
     path = sqlite_path(url)
     if path is not None:
         refuse_network(path, url)
-    if path is not None and path.is_file() and not os.access(path, os.W_OK):
-        raise StorageError(f"{redact(url)}: the database is read-only; make it writable or copy it elsewhere")
-    if not create:
-        open_engine(url)
-        return _connect(url)
-    if path is None or path.is_file():
-        _check_before_creation(url)
-    if path is not None:
-        make_folder(path, url)
-    with explained(url):
-        _create_tables(url)
+        _refuse_read_only(path, url)
+    bring_up_to_date(url)
     return _connect(url)
 
 
-def _create_tables(url: str) -> None:
-    """Make what is missing of our tables and of Optuna's, in one transaction: each would wait for the disk."""
-    engine = sa.create_engine(parse_url(url), **engine_arguments(url))
-    tune(engine)
-    with _disposed(engine), engine.begin() as connection:
-        tables.metadata.create_all(connection)
-        models.BaseModel.metadata.create_all(connection)
-        if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
-            connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+def make_storage(url: str, *, force: bool = False) -> TrialStorage:
+    """As `open_storage`, but what is missing of the database and its tables is made; inside `making_studies`.
+
+    Args:
+        force: also in a database that holds tables of others.
+    """
+    path = sqlite_path(url)
+    if path is not None:
+        _refuse_read_only(path, url)
+        make_folder(path, url)
+    with explained(url), disposed(writing_engine(url)) as engine:
+        if path is None or path.is_file():
+            _look_before_making(engine, url, force=force)
+        with engine.begin() as connection:  # in one transaction: each would wait for the disk
+            tables.metadata.create_all(connection)
+            models.BaseModel.metadata.create_all(connection)
+            if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
+                connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+    return _connect(url)
 
 
-@contextmanager
-def _disposed(engine: sa.Engine) -> Iterator[None]:
-    """Close the engine's connections at the end, also where that is an error."""
+def _look_before_making(engine: sa.Engine, url: str, *, force: bool) -> None:
+    """Upgrade a database of ours; refuse one that holds only tables of others."""
     try:
-        yield
-    finally:
-        engine.dispose()
+        if schema_version(engine, url) < tables.SCHEMA_VERSION:
+            upgrade(engine, url)
+    except NoStudies:
+        with engine.connect() as connection:
+            theirs = sorted(sa.inspect(connection).get_table_names())
+        if theirs and not force:
+            raise UserError(
+                f"{redact(url)}: holds {len(theirs)} tables of another program ({', '.join(theirs[:3])}, ...); choose "
+                "another database, or add the tables of fusion-nas to it with --force"
+            ) from None
+
+
+def _refuse_read_only(path: Path, url: str) -> None:
+    if path.is_file() and not os.access(path, os.W_OK):
+        raise UserError(f"{redact(url)}: the database is read-only; make it writable or copy it elsewhere")
+
+
+def make_optuna_study(storage: RDBStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:
+    """Optuna's study beside one of ours: a new one, or one that a crash has left half-made.
+
+    Raises:
+        UserError: somebody else's has this name.
+    """
+    study = optuna.create_study(study_name=name, storage=storage, directions=list(directions), load_if_exists=True)
+    if OURS_ATTR not in study.user_attrs:
+        if study.get_trials(deepcopy=False) or [way.name.lower() for way in study.directions] != list(directions):
+            raise UserError(
+                f"name: {redact(storage.url)} holds a study {name!r} that fusion-nas has not made; choose another "
+                "name, or delete that study with optuna delete-study"
+            )
+        study.set_user_attr(OURS_ATTR, tables.SCHEMA_VERSION)
+    return study
 
 
 def close_storage(storage: RDBStorage) -> None:
@@ -83,24 +153,10 @@ def close_storage(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _check_before_creation(url: str) -> None:
-    """Before anything is written: the database can be read, and holds no tables of another version of ours."""
-    if sqlite_path(url) is None:
-        check_driver(url)
-    engine = sa.create_engine(parse_url(url), poolclass=sa.NullPool)
-    with explained(url):
-        with engine.connect() as connection:
-            ours = sa.inspect(connection).has_table(tables.schema.name)
-        if ours:
-            check_schema(engine, url)
-
-
-def _connect(url: str) -> RDBStorage:
+def _connect(url: str) -> TrialStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with explained(url):
-        storage = TrialStorage(url, engine_kwargs=engine_arguments(url))
-    tune(storage.engine)
-    return storage
+        return TrialStorage(url)
 
 
 def read_only_storage(url: str) -> optuna.storages.RDBStorage:

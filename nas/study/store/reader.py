@@ -1,6 +1,7 @@
 """Reading a study from its database: frozen records, without optuna and without torch."""
 
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,7 +18,8 @@ from nas.measurement import Cost, EpochRecord, StabilityEvent
 from nas.study.config import StudyConfig
 from nas.study.goals import holds, quantities
 from nas.study.store import tables
-from nas.study.store.engine import clock, open_engine
+from nas.study.store.clock import clock
+from nas.study.store.engine import open_engine
 from nas.study.store.errors import explained
 from nas.study.store.urls import redact, sqlite_path
 
@@ -73,23 +75,15 @@ class Study:
 
     def candidates(self) -> "Study | None":
         """The study of cheap scores whose best this one trains; None where every candidate is trained."""
-        query = sa.select(tables.studies).where(tables.studies.c.candidates_of == self.study_id)
-        with explained(self.url), self._engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
-        return Study(self._engine, self.url, dict(row)) if row else None
+        found = _studies(self._engine, self.url, tables.studies.c.candidates_of == self.study_id)
+        return found[0] if found else None
 
     def confirmations(self) -> list["Study"]:
         """The studies that train the best of this one again, one a seed; none before `nas confirm`.
 
         Of one of them: all of them.
         """
-        ours = tables.studies.c
-        query = (
-            sa.select(tables.studies).where(ours.confirms == (self.confirms or self.study_id)).order_by(ours.study_id)
-        )
-        with explained(self.url), self._engine.connect() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [Study(self._engine, self.url, dict(row)) for row in rows]
+        return _studies(self._engine, self.url, tables.studies.c.confirms == (self.confirms or self.study_id))
 
     def parts(self) -> list["Study"]:
         """This study and those that work for it."""
@@ -132,11 +126,17 @@ class Study:
 
     def num_ended(self) -> int:
         """Trials that came to an end, without reading them all."""
-        query = sa.select(sa.func.count()).where(
-            tables.optuna_trials.c.study_id == self.study_id, tables.state_text().in_(tables.ENDED)
-        )
+        ended = tables.members_of(self.study_id).where(tables.state_text().in_(tables.ENDED))
         with explained(self.url), self._engine.connect() as connection:
-            return int(connection.scalar(query) or 0)
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(ended.subquery())) or 0)
+
+    @property
+    def num_members(self) -> int:
+        """Trials that the study has asked for so far, without those that a constraint keeps from training."""
+        ours = tables.members.c
+        count = sa.select(sa.func.count()).where(ours.study_id == self.study_id).scalar_subquery()
+        with explained(self.url), self._engine.connect() as connection:
+            return int(connection.scalar(sa.select(count - tables.num_refused_of(self.study_id))) or 0)
 
     @property
     def target(self) -> int:
@@ -179,10 +179,14 @@ class Study:
             rows = connection.execute(query.order_by(tables.workers.c.started_at)).mappings().all()
         return tuple(WorkerRecord(**row) for row in rows)
 
+    def now(self) -> float:
+        """The moment by the clock of the database, as all moments of workers are."""
+        with explained(self.url), self._engine.connect() as connection:
+            return clock(connection)
+
     def num_alive(self) -> int:
         """Workers that are alive now."""
-        with explained(self.url), self._engine.connect() as connection:
-            now = clock(connection)
+        now = self.now()
         return sum(worker.alive(now) for worker in self.workers())
 
     def trial(self, number: int) -> TrialRecord:
@@ -241,6 +245,7 @@ def _trials_query(study_id: int) -> sa.Select[Any]:
             *(measured.c[name] for name in ("seed", "budget", "score", "num_params", "macs", "wall_s", "worker_id")),
         )
         .select_from(optuna_trials)
+        .join(tables.members, tables.members.c.trial_id == optuna_trials.c.trial_id)
         .outerjoin(ours, ours.c.trial_id == optuna_trials.c.trial_id)
         .outerjoin(tables.architectures, tables.architectures.c.digest == ours.c.digest)
         .outerjoin(tables.leases, tables.leases.c.trial_id == optuna_trials.c.trial_id)
@@ -325,11 +330,34 @@ def study_names(url: str) -> list[str]:
 
 
 def open_study(url: str, name: str) -> Study:
-    """A stored study; `StorageError` or `UserError` (with the names that exist) where there is none."""
-    engine = open_engine(url)
-    with explained(url), engine.connect() as connection:
-        row = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
-    if row is None:
+    """A stored study.
+
+    Raises:
+        UserError: there is none (names those that exist), or it was deleted with Optuna.
+    """
+    found = _studies(open_engine(url), url, tables.studies.c.name == name)
+    if not found:
         known = ", ".join(study_names(url)) or "none"
         raise UserError(f"{redact(url)}: no study named {name!r}; studies: {known}")
-    return Study(engine, url, dict(row))
+    return found[0]
+
+
+def _studies(engine: sa.Engine, url: str, condition: sa.ColumnElement[bool]) -> list[Study]:
+    """The studies of a condition, oldest first."""
+    ours, theirs = tables.studies, tables.optuna_studies
+    both = ours.outerjoin(theirs, sa.and_(theirs.c.study_id == ours.c.study_id, theirs.c.study_name == ours.c.name))
+    query = sa.select(ours, theirs.c.study_name).select_from(both).where(condition).order_by(ours.c.study_id)
+    with explained(url), engine.connect() as connection:
+        rows = connection.execute(query).mappings().all()
+    for row in rows:
+        if row["study_name"] is None:
+            raise deleted(row["name"])
+    return [Study(engine, url, dict(row)) for row in rows]
+
+
+def deleted(name: str) -> UserError:
+    """What to say of a study of which only our rows are left."""
+    return UserError(
+        f"study {name!r} was deleted with Optuna or its dashboard; remove what is left of it: "
+        f"nas delete {shlex.quote(name)}"
+    )

@@ -6,25 +6,42 @@ from typing import Any
 import sqlalchemy as sa
 
 from nas.study.store import deaths, tables
-from nas.study.store.engine import open_engine
+from nas.study.store.engine import bring_up_to_date, open_engine
 from nas.study.store.errors import explained
-from nas.study.store.reader import Study, open_study
+from nas.study.store.reader import Study, deleted, open_study
 from nas.study.store.upgrade import NoStudies
 from nas.study.store.urls import sqlite_path
 
 
 def stored_study(url: str, name: str) -> Study | None:
-    """The study of this name, None where the database or the study does not exist yet."""
+    """The study of this name, None where the database or the study does not exist yet; an older one is upgraded."""
     path = sqlite_path(url)
     if path is not None and (not path.exists() or path.stat().st_size == 0):
         return None
     try:
+        bring_up_to_date(url)
         engine = open_engine(url)
     except NoStudies:
         return None
     with explained(url), engine.connect() as connection:
         found = connection.scalar(sa.select(tables.studies.c.study_id).where(tables.studies.c.name == name))
     return open_study(url, name) if found is not None else None
+
+
+def study_to_work_on(url: str, name: str) -> Study:
+    """A stored study that is to be changed: an older database is upgraded first. Else as `open_study`."""
+    bring_up_to_date(url)
+    return open_study(url, name)
+
+
+def refuse_leftovers(engine: sa.Engine) -> None:
+    """Refuse new studies while there are rows of one that was deleted with Optuna: its numbers would be used again."""
+    ours, theirs = tables.studies.c, tables.optuna_studies.c
+    gone = sa.not_(sa.exists().where(theirs.study_id == ours.study_id, theirs.study_name == ours.name))
+    with engine.connect() as connection:
+        name = connection.scalar(sa.select(ours.name).where(gone).order_by(ours.study_id).limit(1))
+    if name is not None:
+        raise deleted(name)
 
 
 def add_studies(engine: sa.Engine, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,6 +5,10 @@ the study as it was given, which trial owns which architecture, what every epoch
 The columns of Optuna's tables that reading commands need are named here too, so that they need not import it.
 """
 
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
 import sqlalchemy as sa
 
 SCHEMA_VERSION = 6
@@ -55,6 +59,14 @@ trials = sa.Table(
 )
 """A trial owns its architecture: no other trial of the study may train the same digest."""
 
+members = sa.Table(
+    "nas_members",
+    metadata,
+    sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+)
+"""Trials that a study asked for. What a program of the user's asks Optuna for, in the same study, is none of them."""
+
 leases = sa.Table(
     "nas_leases",
     metadata,
@@ -76,8 +88,11 @@ workers = sa.Table(
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("heartbeat_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
-    sa.Column("deaths_before", sa.Integer, nullable=False, server_default="0"),  # since version 6
+    sa.Column("machine", sa.String(256)),  # since version 6, as the next one
+    sa.Column("process_start", sa.BigInteger),
+    sa.Column("deaths_before", sa.Integer, nullable=False, server_default="0"),
 )
+"""Where a worker runs: `nas.machine.Machine`, the number of its process there, and when that began."""
 
 measurements = sa.Table(
     "nas_measurements",
@@ -220,6 +235,25 @@ ENDED = ("COMPLETE", "PRUNED", "FAIL")
 def state_text() -> sa.ColumnElement[str]:
     """An Optuna trial's state as text: an enumeration in PostgreSQL."""
     return sa.cast(optuna_trials.c.state, sa.String)
+
+
+TRIAL_STATE = sa.Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")
+"""As Optuna's table has it."""
+
+
+def set_state(connection: sa.Connection, trial_id: int, state: str, *, unless: Collection[str]) -> bool:
+    """Give an Optuna trial another state; False where it is in one of those of ``unless``."""
+    trial, moment = optuna_trials.c, datetime.now() if state in ENDED else None
+    row = {"state": sa.cast(state, TRIAL_STATE), "datetime_complete": moment}
+    change = sa.update(optuna_trials).where(trial.trial_id == trial_id, state_text().not_in(unless)).values(row)
+    return bool(connection.execute(change).rowcount)
+
+
+def members_of(study_id: int) -> sa.Select[Any]:
+    """The rows of Optuna's trials that belong to a study."""
+    ours = members.c
+    joined = optuna_trials.join(members, ours.trial_id == optuna_trials.c.trial_id)
+    return sa.select(optuna_trials).select_from(joined).where(ours.study_id == study_id)
 
 
 def num_trials_of(study_id: int) -> sa.Select[tuple[int]]:

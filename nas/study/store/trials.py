@@ -1,14 +1,11 @@
-"""Writing a study: which trial owns what, who works on it, and what came out.
-
-Every write that belongs to a trial is fenced: it takes effect only while the worker holds the trial's lease.
-"""
+"""Writing a study: which trial owns what, and what came out. Every write holds only while the worker has the lease."""
 
 import math
 import os
 import socket
-import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,156 +16,37 @@ from optuna.storages._rdb import models
 from sqlalchemy.exc import IntegrityError
 
 from nas.architecture import Architecture
-from nas.errors import NasError, UserError
+from nas.errors import UserError
 from nas.measurement import Cost, EpochRecord, Measurement, Outcome, StabilityEvent
 from nas.study.goals import quantities
 from nas.study.store import tables
-from nas.study.store.deaths import check_deaths, forget_deaths, num_deaths
-from nas.study.store.engine import clock, only_reading
+from nas.study.store.clock import clock
+from nas.study.store.deaths import forget_deaths
+from nas.study.store.engine import only_reading
+from nas.study.store.leases import Leases, add_members, require_lease
 from nas.study.store.reader import cost_of, epoch_of
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-
-    from nas.estimate.shared import SharedScore
+    from nas.estimate.shared_scoring import SharedScore
     from nas.fusion.cost import CostComparison
 
-TRIAL_STATE = sa.Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")
-"""As Optuna's table has it."""
 
+class Ledger(Leases):
+    """The trials of one study, as one worker writes them."""
 
-class LeaseLost(NasError):
-    """Another worker was given this trial; what this one still wants to write is dropped."""
-
-
-class Ledger:
-    """The ``nas_`` tables of one study, as one worker writes them."""
-
-    def __init__(self, storage: "RDBStorage", study_id: int, worker_id: str) -> None:
-        self._engine: sa.Engine = storage.engine
-        self.study_id = study_id
-        self.worker_id = worker_id
-
-    # Workers
-
-    def join(self, device: str) -> None:
-        """Enter this process among the study's workers; one that worked on another study before moves."""
-        row: dict[str, Any] = {
-            "worker_id": self.worker_id,
-            "study_id": self.study_id,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "device": device,
-        }
-        mine = tables.workers.c.worker_id == self.worker_id
+    @contextmanager
+    def _owning(self, trial_id: int) -> Iterator[sa.Connection]:
+        """A transaction that writes of a trial; `LeaseLost` where this worker does not hold it."""
         with self._engine.begin() as connection:
-            now = clock(connection)
-            row |= {"started_at": now, "heartbeat_at": now, "deaths_before": num_deaths(connection, self.study_id)}
-            connection.execute(sa.delete(tables.workers).where(mine))
-            connection.execute(sa.insert(tables.workers).values(row))
-
-    def heartbeat(self) -> None:
-        """Give a sign of life."""
-        self._note_moment("heartbeat_at")
-
-    def leave(self) -> None:
-        """Say goodbye."""
-        self._note_moment("ended_at")
-
-    def _note_moment(self, column: str) -> None:
-        mine = tables.workers.c.worker_id == self.worker_id
-        with self._engine.begin() as connection:
-            connection.execute(sa.update(tables.workers).where(mine).values({column: clock(connection)}))
-
-    def check_deaths(self) -> None:
-        """Raise `nas.study.store.deaths.WorkersDie` where worker after worker has died."""
-        with only_reading(), self._engine.connect() as connection:
-            check_deaths(connection, self.study_id)
-
-    # Leases
-
-    def lease(self, trial_id: int) -> bool:
-        """Take the lease of a trial that was just drawn; False where another worker holds it."""
-        row = {
-            "trial_id": trial_id,
-            "study_id": self.study_id,
-            "worker_id": self.worker_id,
-        }
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(sa.insert(tables.leases).values({**row, "since": clock(connection)}))
-        except IntegrityError:
-            return False
-        return True
-
-    def release(self, trial_id: int) -> None:
-        """Give the lease back, if this worker still holds it."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.delete(tables.leases).where(*self._held(trial_id)))
-
-    def any_leased(self) -> bool:
-        """Whether a worker is not yet done with a trial of the study."""
-        query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.study_id == self.study_id)
-        with only_reading(), self._engine.connect() as connection:
-            return connection.scalar(query.limit(1)) is not None
-
-    def any_in(self, *states: str) -> bool:
-        """Whether one of the trials that the study is to have is in one of these states."""
-        trials = tables.optuna_trials.c
-        wanted = trials.number < tables.num_trials_of(self.study_id).scalar_subquery()
-        query = sa.select(trials.trial_id).where(trials.study_id == self.study_id, wanted)
-        with only_reading(), self._engine.connect() as connection:
-            return connection.scalar(query.where(tables.state_text().in_(states)).limit(1)) is not None
-
-    def held(self) -> list[int]:
-        """The trials of which this worker holds the lease."""
-        query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.worker_id == self.worker_id)
-        with only_reading(), self._engine.connect() as connection:
-            return list(connection.scalars(query))
-
-    def holds(self, trial_id: int) -> bool:
-        """Whether this worker still holds the lease."""
-        with only_reading(), self._engine.connect() as connection:
-            return self._holds(connection, trial_id)
-
-    def _held(self, trial_id: int) -> tuple[sa.ColumnElement[bool], ...]:
-        return (tables.leases.c.trial_id == trial_id, tables.leases.c.worker_id == self.worker_id)
-
-    def _holds(self, connection: sa.Connection, trial_id: int) -> bool:
-        query = sa.select(sa.literal(1)).select_from(tables.leases).where(*self._held(trial_id))
-        return connection.scalar(query) is not None
-
-    def _require(self, connection: sa.Connection, trial_id: int) -> None:
-        if not self._holds(connection, trial_id):
-            raise LeaseLost(f"trial {trial_id}: the lease went to another worker")
+            require_lease(connection, trial_id, self.worker_id)
+            yield connection
 
     # Trials
 
     def own(self, trial_id: int, architecture: Architecture, landmark: str | None = None) -> int:
         """Make the trial the owner of an architecture; returns the id of the trial that owns it."""
-        digest = architecture.digest
-        with self._engine.begin() as connection:
-            owner = connection.scalar(self._owner(digest))
-            if owner is not None:
-                return int(owner)
-            _insert_missing(
-                connection,
-                tables.architectures,
-                {"digest": digest, "content": architecture.canonical().to_dict()},
-            )
-            row = {
-                "trial_id": trial_id,
-                "study_id": self.study_id,
-                "digest": digest,
-                "landmark": landmark,
-                "crashes": 0,
-            }
-            inserted = _insert_missing(connection, tables.trials, row)
-            return trial_id if inserted else int(connection.scalar(self._owner(digest)) or trial_id)
-
-    def _owner(self, digest: str) -> sa.Select[Any]:
-        ours = tables.trials.c
-        return sa.select(ours.trial_id).where(ours.study_id == self.study_id, ours.digest == digest)
+        with self._owning(trial_id) as connection:
+            return give_architecture(connection, self.study_id, trial_id, architecture, landmark)
 
     def owned(self, trial_id: int) -> Architecture | None:
         """The architecture that a trial owns, None before it was drawn."""
@@ -192,8 +70,7 @@ class Ledger:
             }
             for name, (value, distribution) in params.items()
         ]
-        with self._engine.begin() as connection:
-            self._require(connection, trial_id)
+        with self._owning(trial_id) as connection:
             connection.execute(sa.insert(models.TrialParamModel), rows)
 
     def record_epoch(self, trial_id: int, seed: int, epoch: EpochRecord, *, report: float | None = None) -> None:
@@ -203,8 +80,7 @@ class Ledger:
         """
         row = {key: v if v is not None and math.isfinite(v) else None for key, v in asdict(epoch).items()}
         done = tables.epochs.c
-        with self._engine.begin() as connection:
-            self._require(connection, trial_id)
+        with self._owning(trial_id) as connection:
             same = (done.trial_id == trial_id, done.seed == seed, done.epoch == epoch.epoch)
             again = connection.execute(sa.delete(tables.epochs).where(*same)).rowcount
             connection.execute(sa.insert(tables.epochs).values(trial_id=trial_id, seed=seed, **row))
@@ -230,13 +106,11 @@ class Ledger:
             "macs": measurement.macs,
             "wall_s": measurement.wall_s,
             "worker_id": self.worker_id,
-            "finished_at": time.time(),
         }
-        with self._engine.begin() as connection:
-            self._require(connection, trial_id)
-            connection.execute(sa.insert(tables.measurements).values(row))
+        with self._owning(trial_id) as connection:
+            connection.execute(sa.insert(tables.measurements).values(row | {"finished_at": clock(connection)}))
             _forget_after(connection, trial_id, measurement.seed, len(measurement.epochs))
-            self._set_reason(connection, trial_id, measurement.reason)
+            set_reason(connection, trial_id, measurement.reason)
             if measurement.test_correct:
                 connection.execute(sa.insert(tables.tests).values(self._test_row(trial_id, digest, measurement)))
             for event in measurement.events:
@@ -261,11 +135,9 @@ class Ledger:
             "loss": score.loss,
             "wall_s": wall_s,
             "worker_id": self.worker_id,
-            "finished_at": time.time(),
         }
         ours = tables.scores.c
-        with self._engine.begin() as connection:
-            self._require(connection, trial_id)
+        with self._owning(trial_id) as connection:
             first = sa.select(ours.network).where(ours.study_id == self.study_id).limit(1)
             if (network := connection.scalar(first)) not in (None, score.network):
                 raise UserError(
@@ -273,18 +145,13 @@ class Ledger:
                     "share one checkpoint folder (FUSION_NAS_CHECKPOINTS), or give the study a new name"
                 )
             connection.execute(sa.delete(tables.scores).where(ours.trial_id == trial_id))
-            connection.execute(sa.insert(tables.scores).values(row))
+            connection.execute(sa.insert(tables.scores).values(row | {"finished_at": clock(connection)}))
             forget_deaths(connection, self.study_id)
 
     def fail(self, trial_id: int, reason: str) -> None:
         """Store why a trial failed."""
-        with self._engine.begin() as connection:
-            self._require(connection, trial_id)
-            self._set_reason(connection, trial_id, reason)
-
-    def _set_reason(self, connection: sa.Connection, trial_id: int, reason: str | None) -> None:
-        mine = tables.trials.c.trial_id == trial_id
-        connection.execute(sa.update(tables.trials).where(mine).values(reason=reason and reason[:256]))
+        with self._owning(trial_id) as connection:
+            set_reason(connection, trial_id, reason)
 
     def measured(self, digest: str, seed: int, budget: int) -> tuple[Outcome, float | None] | None:
         """What an earlier run of the same work gave, None where there is none."""
@@ -298,7 +165,7 @@ class Ledger:
 
     # Costs
 
-    def clock(self, plain_ms: float) -> float:
+    def latency_clock(self, plain_ms: float) -> float:
         """What the plain network takes on the study's clock, which the first worker that asks sets to ``plain_ms``."""
         mine = tables.studies.c.study_id == self.study_id
         unset = tables.studies.c.clock_ms.is_(None)
@@ -316,8 +183,7 @@ class Ledger:
             "device": known.device,
             "broken": broken and broken[:256],
         }
-        with self._engine.begin() as connection:
-            self._require(connection, trial_id)
+        with self._owning(trial_id) as connection:
             connection.execute(sa.insert(tables.costs).values(row))
 
     def cost(self, trial_id: int) -> tuple[Cost, str | None] | None:
@@ -327,25 +193,6 @@ class Ledger:
             row = connection.execute(query).mappings().first()
         return (cost_of(row), row["broken"]) if row else None
 
-    # Rungs
-
-    def reached(self, epochs: int, beside: Collection[int] = ()) -> dict[int, dict[str, float]]:
-        """What was known after so many epochs, by trial id, of all trials that ran so long but those in ``beside``."""
-        ran, ours = tables.epochs.c, tables.trials.c
-        there = sa.select(ran.trial_id).join(tables.trials, ours.trial_id == ran.trial_id)
-        there = there.where(ours.study_id == self.study_id, ran.epoch == epochs - 1)
-        found: dict[int, list[EpochRecord]] = {}
-        with only_reading(), self._engine.connect() as connection:
-            new = set(connection.scalars(there)) - set(beside)
-            if not new:
-                return {}
-            known = sa.select(tables.costs).where(tables.costs.c.trial_id.in_(new))
-            costs = {row["trial_id"]: cost_of(row) for row in connection.execute(known).mappings()}
-            rows = sa.select(tables.epochs).where(ran.trial_id.in_(new), ran.epoch < epochs)
-            for row in connection.execute(rows.order_by(ran.trial_id, ran.epoch)).mappings():
-                found.setdefault(row["trial_id"], []).append(epoch_of(row))
-        return {trial: quantities(records, costs.get(trial)) for trial, records in found.items()}
-
     def known(self, trial_id: int) -> tuple[int, dict[str, float]]:
         """Epochs that a trial has run, and what is known of it after them."""
         ran = sa.select(tables.epochs).where(tables.epochs.c.trial_id == trial_id).order_by(tables.epochs.c.epoch)
@@ -354,61 +201,73 @@ class Ledger:
         stored = self.cost(trial_id)
         return len(records), quantities(records, stored[0] if stored else None)
 
-    def stopped(self, reason: str) -> dict[int, int]:
-        """Trials that ended with ``reason`` before their budget was spent, and after how many epochs each.
-
-        Not those whose worker is about to end them, and those beyond the number that the study is to have.
-        """
-        done, ran, trials = tables.measurements.c, tables.epochs.c, tables.optuna_trials.c
-        query = (
-            sa.select(done.trial_id, sa.func.count(ran.epoch))
-            .join(tables.epochs, ran.trial_id == done.trial_id)
-            .join(tables.optuna_trials, trials.trial_id == done.trial_id)
-            .where(trials.number < tables.num_trials_of(self.study_id).scalar_subquery())
-            .where(done.study_id == self.study_id, done.outcome == Outcome.STOPPED.value, done.reason == reason)
-            .where(done.trial_id.not_in(sa.select(tables.leases.c.trial_id)))
-            .group_by(done.trial_id)
-        )
-        with only_reading(), self._engine.connect() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
-
-    def promotions(self) -> set[tuple[int, int]]:
-        """(trial id, epochs): rungs past which a stopped trial was let."""
-        query = sa.select(tables.promotions.c.trial_id, tables.promotions.c.epochs)
-        with only_reading(), self._engine.connect() as connection:
-            rows = connection.execute(query.where(tables.promotions.c.study_id == self.study_id))
-            return {(row.trial_id, row.epochs) for row in rows}
-
-    def promote(self, trial_id: int, epochs: int) -> None:
-        """Let a stopped trial wait to go on: it is as if it had not ended."""
-        mine = [table.c.trial_id == trial_id for table in (tables.measurements, tables.events)]
-        row = {"trial_id": trial_id, "study_id": self.study_id, "epochs": epochs}
-        waiting = {"state": sa.cast("WAITING", TRIAL_STATE), "datetime_complete": None}
-        ended = tables.optuna_trials.c.trial_id == trial_id
-        with self._engine.begin() as connection:
-            connection.execute(sa.insert(tables.promotions).values(row))
-            connection.execute(sa.delete(tables.measurements).where(mine[0]))
-            connection.execute(sa.delete(tables.events).where(mine[1]))
-            self._set_reason(connection, trial_id, None)
-            connection.execute(sa.update(tables.optuna_trials).where(ended).values(waiting))
-
     # The study
 
-    def want_no_more(self) -> None:
-        """Let the study be content with the networks that it has: there are no others."""
+    def want_no_more(self, trial_id: int) -> None:
+        """Let the study be content with the networks that it has: there was none for this trial, which leaves it."""
         drawn = sa.select(sa.func.count()).where(tables.trials.c.study_id == self.study_id).scalar_subquery()
         refused = tables.num_refused_of(self.study_id)
         mine = tables.studies.c.study_id == self.study_id
-        with self._engine.begin() as connection:
+        with self._owning(trial_id) as connection:
+            connection.execute(sa.delete(tables.members).where(tables.members.c.trial_id == trial_id))
             connection.execute(sa.update(tables.studies).where(mine).values(target=drawn - refused))
+
+    def any_in(self, *states: str) -> bool:
+        """Whether a trial of the study is in one of these states."""
+        trials = tables.optuna_trials.c
+        query = tables.members_of(self.study_id).where(tables.state_text().in_(states)).limit(1)
+        with only_reading(), self._engine.connect() as connection:
+            return connection.scalar(query.with_only_columns(trials.trial_id)) is not None
 
     def full(self) -> bool:
         """Whether the study has all its trials, those that a constraint keeps from training among them."""
-        trials = tables.optuna_trials.c
-        count = sa.select(sa.func.count()).where(trials.study_id == self.study_id).scalar_subquery()
+        count = sa.select(sa.func.count()).where(tables.members.c.study_id == self.study_id).scalar_subquery()
         enough = sa.select(count >= tables.num_trials_of(self.study_id).scalar_subquery())
         with only_reading(), self._engine.connect() as connection:
             return bool(connection.scalar(enough))
+
+    def adopt_waiting(self) -> None:
+        """Make trials that wait members of the study: also those that the user has enqueued with Optuna."""
+        add_waiting_members(self._engine, self.study_id)
+
+
+def add_waiting_members(engine: sa.Engine, study_id: int) -> None:
+    """Make trials that wait members of their study."""
+    trials = tables.optuna_trials.c
+    waiting = sa.select(trials.trial_id).where(trials.study_id == study_id, tables.state_text() == "WAITING")
+    with engine.begin() as connection:
+        if trial_ids := list(connection.scalars(waiting)):
+            add_members(connection, study_id, trial_ids)
+
+
+def give_architecture(
+    connection: sa.Connection, study_id: int, trial_id: int, architecture: Architecture, landmark: str | None
+) -> int:
+    """Make a trial the owner of an architecture; returns the id of the trial that owns it."""
+    digest, ours = architecture.digest, tables.trials.c
+    query = sa.select(ours.trial_id).where(ours.study_id == study_id, ours.digest == digest)
+    if (owner := connection.scalar(query)) is not None:
+        return int(owner)
+    content = {"digest": digest, "content": architecture.canonical().to_dict()}
+    _insert_missing(connection, tables.architectures, content)
+    row = {"trial_id": trial_id, "study_id": study_id, "digest": digest, "landmark": landmark, "crashes": 0}
+    inserted = _insert_missing(connection, tables.trials, row)
+    return trial_id if inserted else int(connection.scalar(query) or trial_id)
+
+
+def give_architectures(
+    engine: sa.Engine, study_id: int, architectures: Mapping[int, tuple[Architecture, str | None]]
+) -> None:
+    """Give trials that were enqueued what they are to train, by their ids: architectures and names of landmarks."""
+    with engine.begin() as connection:
+        for trial_id, (architecture, landmark) in architectures.items():
+            give_architecture(connection, study_id, trial_id, architecture, landmark)
+
+
+def set_reason(connection: sa.Connection, trial_id: int, reason: str | None) -> None:
+    """Note why a trial has ended."""
+    mine = tables.trials.c.trial_id == trial_id
+    connection.execute(sa.update(tables.trials).where(mine).values(reason=reason and reason[:256]))
 
 
 def new_worker_id() -> str:

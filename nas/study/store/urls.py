@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from nas.errors import StorageError
+from nas.errors import UserError
 
 DEFAULT_URL = "sqlite:///studies/nas.db"
 
@@ -35,16 +35,17 @@ def redact(url: str) -> str:
 
 
 def parse_url(url: str) -> sa.URL:
+    """The parts of a URL; `UserError` where it is none of SQLite or PostgreSQL."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
-        raise StorageError(
+        raise UserError(
             "--storage: not a database URL; expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
         ) from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StorageError(f"{redact(url)}: expected a sqlite:/// or postgresql:// URL")
+        raise UserError(f"{redact(url)}: expected a sqlite:/// or postgresql:// URL")
     if parsed.get_backend_name() == "sqlite" and not parsed.database:
-        raise StorageError(f"{redact(url)}: expected sqlite:///PATH; a database in memory cannot be shared")
+        raise UserError(f"{redact(url)}: expected sqlite:///PATH; a database in memory cannot be shared")
     return parsed
 
 
@@ -55,10 +56,11 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def check_driver(url: str) -> None:
+    """Refuse a URL whose driver is not installed, with the line that installs it."""
     try:
         parse_url(url).get_dialect().import_dbapi()
     except ImportError as error:
-        raise StorageError(
+        raise UserError(
             f"{redact(url)}: the driver {error.name} is not installed; install it with: "
             "uv pip install 'fusion-nas[postgres]'"
         ) from None
@@ -83,22 +85,24 @@ def file_system(path: Path, mounts: Path | None = None) -> str | None:
 
 
 def refuse_network(path: Path, url: str) -> None:
+    """Refuse a file on a file system where SQLite's locks do not hold."""
     kind = file_system(path)
     if kind is not None and NETWORK_FILE_SYSTEMS.fullmatch(kind):
-        raise StorageError(
+        raise UserError(
             f"{redact(url)}: lies on a network file system ({kind}), where SQLite loses data; put the database on a "
             "local disk, or use --storage postgresql://USER:PASSWORD@HOST/NAME"
         )
 
 
 def make_folder(path: Path, url: str) -> None:
+    """Make the folder of a file; `UserError` where it cannot be had."""
     refuse_network(path, url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{redact(url)}: the folder cannot be made: {error.strerror}") from None
+        raise UserError(f"{redact(url)}: the folder cannot be made: {error.strerror}") from None
     if not os.access(path.parent, os.W_OK):
-        raise StorageError(f"{redact(url)}: the folder {path.parent} is not writable")
+        raise UserError(f"{redact(url)}: the folder {path.parent} is not writable")
 
 
 def absolute_url(url: str) -> str:

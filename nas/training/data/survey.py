@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from nas.training.config import DataConfig
-from nas.training.data.images import ImagePart, list_images, open_images
+from nas.training.data.images import open_images
+from nas.training.data.listing import ImagePart, list_images
 from nas.training.summary import DataSummary
 
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")

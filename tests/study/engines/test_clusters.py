@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from nas.study.launch.engines import Request, make_engine
 from nas.study.launch.engines.ray import RayEngine
 from nas.study.launch.engines.slurm import SlurmEngine
 from nas.study.store.reader import open_study
+from tests import warm
 from tests.cli.conftest import write_study
 from tests.study.conftest import SUMMARY
 from tests.study.test_crash import LIMIT_S, parent, wait_for, worker_pids
@@ -26,13 +25,12 @@ def host(pid: int) -> int:
     return parent(parent(pid))
 
 
-def start(folder: Path, url: str, *options: str) -> "subprocess.Popen[str]":
-    file = write_study(folder, trials=4, training={"epochs": 2, "batch_size": 64, "threads": 1})
-    command = [sys.executable, "-m", "nas", "search", str(file), "--storage", url, *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(folder: Path, url: str, *options: str) -> warm.Command:
+    file = write_study(folder, trials=4, training={"epochs": 2, "batch_size": 64})
+    return warm.Command("search", file, "--storage", url, *options)
 
 
-def check(launcher: "subprocess.Popen[str]", url: str) -> str:
+def check(launcher: warm.Command, url: str) -> str:
     """Nothing was lost, nobody blamed; returns what was said."""
     _, err = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 0, err

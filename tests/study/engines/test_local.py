@@ -97,7 +97,9 @@ def test_fewer_workers_share_a_device_whose_memory_ran_out(tmp_path: Path, monke
     (tmp_path / "sitecustomize.py").write_text(NO_MEMORY)  # every python that is started reads it
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     url = f"sqlite:///{tmp_path / 'nas.db'}"
-    command = [sys.executable, "-m", "nas", "search", str(write_study(tmp_path, trials=3)), "--storage", url]
+    training = {"epochs": 1, "batch_size": 64, "threads": None}  # the workers share the cores out
+    file = write_study(tmp_path, trials=3, training=training)
+    command = [sys.executable, "-m", "nas", "search", str(file), "--storage", url]
     done = subprocess.run([*command, "--per-device", "2"], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "2 workers" in done.stderr

@@ -58,7 +58,7 @@ def _num_gpus() -> int:
 
 
 def _resolve(devices: Sequence[str]) -> None:
-    from nas.training.run import resolve_device
+    from nas.training.device import resolve_device
 
     for device in devices:
         resolve_device(device)
