@@ -14,6 +14,7 @@ from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
 from nas.study.confirm.judge import CANDIDATES_KEY
+from nas.study.optuna_private import id_of
 from nas.study.records import TrialRecord, front_of
 from nas.study.run.checkpoints import KEEPS_KEY, LANDMARK_ATTR
 from nas.study.store.errors import explained
@@ -108,7 +109,7 @@ def _store_seed(
     ledger = Ledger(storage, made._study_id, new_worker_id())
     for trial in made.get_trials(deepcopy=False):
         digest = trial.user_attrs[DIGEST_ATTR]
-        ledger.own(trial._trial_id, planned[digest], landmarks.get(digest))
+        ledger.own(id_of(trial), planned[digest], landmarks.get(digest))
     row: dict[str, Any] = {"target": len(planned), "provenance": study.provenance | notes}
     if change_study(storage.engine, made._study_id, **row):
         return

@@ -2,43 +2,52 @@
 
 import os
 import sqlite3
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import optuna
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas.errors import StorageError
+from nas.study.optuna_private import ReadByUs, create_tables
 from nas.study.store import tables
 from nas.study.store.engine import engine_arguments, only_reading, open_engine, tune
 from nas.study.store.errors import BUSY_TIMEOUT_S, explained
+from nas.study.store.optuna_trials import read_trials
 from nas.study.store.upgrade import check_schema
 from nas.study.store.urls import check_driver, make_folder, parse_url, redact, refuse_network, sqlite_path
 
 
-class TrialStorage(RDBStorage):
+class TrialStorage(ReadByUs):
     """Reads trials beside a transaction that writes; Optuna's own code does both in one kind of session."""
+
+    def __init__(self, url: str, **arguments: Any) -> None:
+        super().__init__(url, **arguments)
+        self._reopened: set[int] = set()
+
+    def read_again(self, trial_ids: Collection[int]) -> None:
+        """Forget what these trials were: Optuna's memory of a study never looks again at one that had ended."""
+        self._reopened |= set(trial_ids)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """One trial as it is stored."""
         with only_reading():
             return super().get_trial(trial_id)
 
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        with only_reading():
-            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+    def read_trials(self, study_id: int, *, beyond: int, also: Collection[int]) -> list[FrozenTrial]:
+        """As the base class says, and once those that are to be read again."""
+        reopened = set(self._reopened)
+        with only_reading(), self.engine.connect() as connection:
+            trials = read_trials(connection, study_id, beyond=beyond, also=reopened.union(also))
+        if beyond >= 0:  # the memory asks; whoever reads a study from its beginning may be another
+            self._reopened -= reopened
+        return trials
 
 
-def open_storage(url: str, *, create: bool = False) -> RDBStorage:
+def open_storage(url: str, *, create: bool = False) -> TrialStorage:
     """Optuna's storage with a tuned engine and our tables; ``create`` makes what is missing."""
     path = sqlite_path(url)
     if path is not None:
@@ -63,7 +72,7 @@ def _create_tables(url: str) -> None:
     tune(engine)
     with _disposed(engine), engine.begin() as connection:
         tables.metadata.create_all(connection)
-        models.BaseModel.metadata.create_all(connection)
+        create_tables(connection)
         if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
             connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
 
@@ -95,7 +104,7 @@ def _check_before_creation(url: str) -> None:
             check_schema(engine, url)
 
 
-def _connect(url: str) -> RDBStorage:
+def _connect(url: str) -> TrialStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with explained(url):
         storage = TrialStorage(url, engine_kwargs=engine_arguments(url))
