@@ -79,11 +79,14 @@ def test_trials_are_read_as_optuna_reads_them(storage: RDBStorage) -> None:
         study_id = storage.get_study_id_from_name(each.study_name)
         ours, theirs = storage.get_all_trials(study_id), plain.get_all_trials(study_id)
         assert [repr(trial) for trial in ours] == [repr(trial) for trial in theirs]
+        assert [repr(storage.get_trial(optuna_private.id_of(trial))) for trial in theirs] == list(map(repr, theirs))
         assert [list(trial.params) for trial in ours] == [list(trial.params) for trial in theirs]
     plain.remove_session()
     plain.engine.dispose()
     with pytest.raises(KeyError):
         storage.get_all_trials(10_000)
+    with pytest.raises(KeyError):
+        storage.get_trial(10_000)
 
 
 @pytest.mark.parametrize("num_objectives", [2, 3])

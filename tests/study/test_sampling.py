@@ -8,6 +8,7 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.space.space import SearchSpace
+from nas.study.search import parzen
 from nas.study.search.history import History
 from nas.study.search.sampler import (
     FusionSampler,
@@ -88,7 +89,11 @@ def study_of_60(directions: list[str], space: SearchSpace) -> optuna.Study:
 
 @pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"], ["maximize", "minimize", "minimize"]])
 @pytest.mark.parametrize("constant_liar", [True, False])
-def test_tpe_draws_what_optuna_draws(directions: list[str], constant_liar: bool) -> None:
+@pytest.mark.parametrize("max_counted", [parzen.MAX_COUNTED, 1])
+def test_tpe_draws_what_optuna_draws(
+    directions: list[str], constant_liar: bool, max_counted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parzen, "MAX_COUNTED", max_counted)
     space = SearchSpace.load("full")
     study, known = study_of_60(directions, space), distributions(space)
     joint = {name: known[name] for name in space.joint_choices()}

@@ -6,6 +6,7 @@ the observed answer of each choice, and the less to the others the more observat
 Shapes: N observations, P choices, S samples.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 
 Places = NDArray[np.integer]
 """(·, P): places of answers among the options of their choices."""
+
+
+MAX_COUNTED = 100_000
+"""Answers to all choices together, up to which observations are counted rather than listed."""
 
 
 class Parzen:
@@ -28,6 +33,7 @@ class Parzen:
         self._options = options
         weights = np.append(weights, 1.0)
         self._weights = weights / weights.sum()
+        self._distinct, self._distinct_weights = _grouped(observed, num_options, self._weights[:-1])
 
     def sample(self, rng: np.random.RandomState, size: int) -> NDArray[np.int64]:
         """(size, P)"""
@@ -48,14 +54,24 @@ class Parzen:
 
     def log_density(self, samples: Places) -> NDArray[np.float64]:
         """(S,)"""
-        distinct, inverse = np.unique(self._observed, axis=0, return_inverse=True)  # few answers, many observations
-        weights = np.bincount(inverse.reshape(-1), self._weights[:-1], minlength=len(distinct))
         gain = np.log(self._same) - np.log(self._other)
-        logs = (samples[:, None] == distinct[None]) @ gain + np.log(self._other).sum() + np.log(weights)
+        logs = (samples[:, None] == self._distinct[None]) @ gain + np.log(self._other).sum()
+        logs += np.log(self._distinct_weights)
         prior = np.full((len(samples), 1), np.log(self._weights[-1]) - np.log(self._options).sum())
         logs = np.concatenate([logs, prior], axis=1)
         highest = logs.max(axis=1, keepdims=True)
         return highest[:, 0] + np.log(np.exp(logs - highest).sum(axis=1))
+
+
+def _grouped(
+    observed: Places, num_options: Sequence[int], weights: NDArray[np.float64]
+) -> tuple[Places, NDArray[np.float64]]:
+    """Equal observations as one, with their weights added, where the answers can be counted."""
+    if not len(observed) or math.prod(num_options) > MAX_COUNTED:
+        return observed, weights
+    total = np.bincount(np.ravel_multi_index(tuple(observed.T), tuple(num_options)), weights)
+    distinct = np.flatnonzero(total)
+    return np.stack(np.unravel_index(distinct, tuple(num_options)), axis=1), total[distinct]
 
 
 def recent_first(count: int) -> NDArray[np.float64]:

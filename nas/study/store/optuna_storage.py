@@ -16,7 +16,7 @@ from nas.study.optuna_private import ReadByUs, create_tables
 from nas.study.store import tables
 from nas.study.store.engine import engine_arguments, only_reading, open_engine, tune
 from nas.study.store.errors import BUSY_TIMEOUT_S, explained
-from nas.study.store.optuna_trials import read_trials
+from nas.study.store.optuna_trials import read_trial, read_trials
 from nas.study.store.upgrade import check_schema
 from nas.study.store.urls import check_driver, make_folder, parse_url, redact, refuse_network, sqlite_path
 
@@ -34,8 +34,8 @@ class TrialStorage(ReadByUs):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """One trial as it is stored."""
-        with only_reading():
-            return super().get_trial(trial_id)
+        with only_reading(), self.engine.connect() as connection:
+            return read_trial(connection, trial_id)
 
     def read_trials(self, study_id: int, *, beyond: int, also: Collection[int]) -> list[FrozenTrial]:
         """As the base class says, and once those that are to be read again."""

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -39,9 +39,22 @@ def read_trials(
         raise KeyError(f"no study with the id {study_id}")
     trials = tables.optuna_trials.c
     wanted = sa.or_(trials.trial_id > beyond, trials.trial_id.in_(also)) if also else trials.trial_id > beyond
+    return _read(connection, trials.study_id == study_id, wanted)
+
+
+def read_trial(connection: sa.Connection, trial_id: int) -> FrozenTrial:
+    """One trial by its id; KeyError where there is none."""
+    trials = _read(connection, tables.optuna_trials.c.trial_id == trial_id)
+    if not trials:
+        raise KeyError(f"no trial with the id {trial_id}")
+    return trials[0]
+
+
+def _read(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[FrozenTrial]:
+    trials = tables.optuna_trials.c
     query = sa.select(tables.optuna_trials, tables.state_text().label("state_text"))
-    rows = connection.execute(query.where(trials.study_id == study_id, wanted).order_by(trials.trial_id)).all()
-    ids = sa.select(trials.trial_id).where(trials.study_id == study_id, wanted)
+    rows = connection.execute(query.where(*conditions).order_by(trials.trial_id)).all()
+    ids = sa.select(trials.trial_id).where(*conditions)
     params, distributions = _parameters(connection, ids)
     values = {key: [pairs[i] for i in sorted(pairs)] for key, pairs in _numbers(connection, *_VALUES, ids).items()}
     reports = _numbers(connection, *_REPORTS, ids)
@@ -70,11 +83,11 @@ _REPORTS = (tables.optuna_reports, "step", "intermediate_value")
 _ATTRIBUTES = (tables.optuna_user_attributes, tables.optuna_system_attributes)
 
 
-def _rows(connection: sa.Connection, table: sa.TableClause, ids: sa.Select[Any], *columns: str) -> Iterator[Any]:
+def _rows(connection: sa.Connection, table: sa.TableClause, ids: sa.Select[Any], *columns: str) -> Sequence[Any]:
     """(trial id, then these columns) of some trials, in the order in which they were stored."""
     key, *_ = table.c
     query = sa.select(table.c.trial_id, *(table.c[name] for name in columns)).where(table.c.trial_id.in_(ids))
-    return iter(connection.execute(query.order_by(key)))
+    return connection.execute(query.order_by(key)).all()
 
 
 def _parameters(
