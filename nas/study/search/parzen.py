@@ -50,7 +50,8 @@ class Parzen:
         chances[of_observed, self._observed[kernels[of_observed], choice]] = self._same[choice]
         edges = np.cumsum(chances, axis=1)
         edges[:, -1] = 1  # whatever the rounding
-        return np.sum(edges < rng.rand(len(kernels))[:, None], axis=1)
+        places: NDArray[np.int64] = np.sum(edges < rng.rand(len(kernels))[:, None], axis=1)
+        return places
 
     def log_density(self, samples: Places) -> NDArray[np.float64]:
         """(S,)"""
@@ -60,7 +61,8 @@ class Parzen:
         prior = np.full((len(samples), 1), np.log(self._weights[-1]) - np.log(self._options).sum())
         logs = np.concatenate([logs, prior], axis=1)
         highest = logs.max(axis=1, keepdims=True)
-        return highest[:, 0] + np.log(np.exp(logs - highest).sum(axis=1))
+        density: NDArray[np.float64] = highest[:, 0] + np.log(np.exp(logs - highest).sum(axis=1))
+        return density
 
 
 def _grouped(
