@@ -227,11 +227,8 @@ def overhead(args: argparse.Namespace) -> dict[str, Any]:
         study = create_study(config, "", url, lambda c: open_data(c.data).summary)
         for size in args.sizes:
             fill(study, size)
-            started = time.process_time()
             measure = Timed(Training(study, device="cpu", threads=1))
             worker = Worker(open_study(url, "overhead"), measure, stop=StopFlag())
-            worker.study.get_trials(deepcopy=False)
-            opened = time.process_time() - started
             # The clocks of the epochs count CPU time for once.
             with mock.patch.object(run, "time", SimpleNamespace(perf_counter=time.process_time)):
                 worker.run(max_trials=args.trials + 1)
@@ -239,8 +236,6 @@ def overhead(args: argparse.Namespace) -> dict[str, Any]:
             around = [1000 * (began - ended) for (_, ended, _), (began, _, _) in pairwise(measure.calls)]
             inside = [1000 * (ended - began - learning) for began, ended, learning in measure.calls[1:]]
             found[str(size)] = {
-                "open_s": round(opened, 2),
-                "study_ms": [round(v, 1) for v in around],
                 "training_ms": [round(v, 1) for v in inside],
                 "all_ms": [round(a + i, 1) for a, i in zip(around, inside, strict=True)],
             }
@@ -341,14 +336,12 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         found.append((f"24 trials × 5 epochs, wall clock: {name} ÷ ours", "≥ 3", shown(one["wall"]), "search"))
         found.append((f"24 trials × 5 epochs, CPU time: {name} ÷ ours", "", shown(one["cpu"]), "search"))
     for size, one in results.get("overhead", {}).items():
-        for key, what in (("all_ms", "in all"), ("study_ms", "drawing and storing"), ("training_ms", "set-up")):
+        for key, what in (("all_ms", "in all"), ("training_ms", "set-up")):  # the rest: benchmarks/draws.py
             values = one[key]
             text = f"{median(values):.0f} ms ({min(values):.0f}–{max(values):.0f})"
             aim = "≤ 100 ms" if (size, key) == ("1000", "all_ms") else ""
             where = f"a trial without its training at {int(size):,} finished ones, {what}"
             found.append((where, aim, text, "overhead"))
-        text = f"{one['open_s']:.1f} s"
-        found.append((f"a worker opens a study of {int(size):,} finished trials", "", text, "overhead"))
     for one in results.get("steps", []):
         low, high = one["step_ratio_spread"]
         text = f"{one['step_ratio']:.2f} ({low:.2f}–{high:.2f})"

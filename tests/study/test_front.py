@@ -1,9 +1,12 @@
 """Ranking with several objectives, against definitions written out by hand."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas.study.pareto import best_first, crowding, dominance_ranks, hypervolume
 
@@ -12,15 +15,46 @@ def dominates(one: np.ndarray, other: np.ndarray) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and any(a < b for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("num_objectives", [1, 2, 3])
-def test_ranks_peel_one_front_after_the_other(num_objectives: int) -> None:
-    losses = np.random.default_rng(num_objectives).integers(0, 6, (40, num_objectives)).astype(float)
-    ranks = dominance_ranks(losses)
-    left, rank = set(range(40)), 0
+def peeled(losses: np.ndarray) -> list[int]:
+    """Ranks by their definition: one front after the other, each pair compared."""
+    ranks, left, rank = [0] * len(losses), set(range(len(losses))), 0
     while left:
-        front = {i for i in left if not any(dominates(losses[j], losses[i]) for j in left)}
-        assert {i for i in left if ranks[i] == rank} == front
-        left, rank = left - front, rank + 1
+        members = {i for i in left if not any(dominates(losses[j], losses[i]) for j in left)}
+        for i in members:
+            ranks[i] = rank
+        left, rank = left - members, rank + 1
+    return ranks
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> np.ndarray:
+    """Up to 25 candidates of one to five objectives, with ties and equals."""
+    num_objectives = draw(st.integers(1, 5))
+    value = st.integers(-3, 3).map(float)
+    return np.array(draw(st.lists(st.tuples(*[value] * num_objectives), max_size=25))).reshape(-1, num_objectives)
+
+
+@given(candidates())
+def test_ranks_peel_one_front_after_the_other(losses: np.ndarray) -> None:
+    assert dominance_ranks(losses).tolist() == peeled(losses)
+
+
+@given(candidates(), st.integers(1, 4))
+def test_what_lies_behind_the_fronts_that_are_asked_for_is_not_told_apart(losses: np.ndarray, num_fronts: int) -> None:
+    assert dominance_ranks(losses, num_fronts).tolist() == [min(rank, num_fronts) for rank in peeled(losses)]
+
+
+@pytest.mark.parametrize("num_objectives", [2, 3, 4])
+def test_no_pair_is_written_down(num_objectives: int) -> None:
+    """Ten thousand candidates: all pairs would need hundreds of megabytes."""
+    losses = np.random.default_rng(0).random((10_000, num_objectives))
+    losses[: len(losses) // 2] = losses[0]  # equals are one candidate
+    tracemalloc.start()
+    ranks = dominance_ranks(losses, num_fronts=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    assert ranks[0] == ranks[1] <= 1
 
 
 def test_crowding_by_hand() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -19,7 +20,7 @@ from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.run.stop import StopFlag
 from nas.study.run.training import OnEpoch
 from nas.study.run.worker import Worker
-from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.optuna_storage import TrialStorage, close_storage, open_storage
 from nas.study.store.reader import Study, open_study
 from tests.study.conftest import SUMMARY
 
@@ -186,6 +187,24 @@ def test_a_promoted_trial_of_a_worker_that_left_is_taken_by_another(url: str) ->
     waiting = next(t for t in study.trials() if t.state == "waiting" and t.epochs)
     assert other.run(1) == 1
     assert len(study.trial(waiting.number).epochs) > len(waiting.epochs)
+
+
+def test_after_a_promotion_the_promoted_trial_is_read_again_and_no_other(
+    file_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search with several promotions in which each look at the study reads what has not ended, and little more."""
+    study, counts = made(file_url), []
+    read = TrialStorage.read_trials
+
+    def counted(storage: TrialStorage, *args: int, **more: Any) -> list[optuna.trial.FrozenTrial]:
+        trials = read(storage, *args, **more)
+        counts.append(len(trials))
+        return trials
+
+    monkeypatch.setattr(TrialStorage, "read_trials", counted)
+    work(study, Planted())
+    assert len(study.promotions()) > 2
+    assert max(counts) <= 3  # the landmark, the trial that runs, one that is promoted
 
 
 def test_nobody_is_promoted_whose_worker_is_about_to_end_the_trial(url: str) -> None:

@@ -8,15 +8,17 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.space.space import SearchSpace
+from nas.study.search import parzen
+from nas.study.search.history import History
 from nas.study.search.sampler import (
     FusionSampler,
     SpaceExhausted,
-    TreeParzen,
     distributions,
     make_sampler,
     place_seed,
     suggest,
 )
+from nas.study.search.tpe import Tpe
 
 SMALL = {
     "schema": 1,
@@ -66,7 +68,7 @@ def test_the_seed_decides(name: str) -> None:
     assert drawn(name, space, 20, seed=1) != drawn(name, space, 20, seed=2)
 
 
-def history(directions: list[str], space: SearchSpace) -> optuna.Study:
+def study_of_60(directions: list[str], space: SearchSpace) -> optuna.Study:
     """60 trials of every kind; the last ones run, and one has told what it is about to be."""
     study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=0))
     rng = np.random.default_rng(0)
@@ -85,13 +87,17 @@ def history(directions: list[str], space: SearchSpace) -> optuna.Study:
     return study
 
 
-@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
+@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"], ["maximize", "minimize", "minimize"]])
 @pytest.mark.parametrize("constant_liar", [True, False])
-def test_tpe_draws_what_optuna_draws(directions: list[str], constant_liar: bool) -> None:
+@pytest.mark.parametrize("max_counted", [parzen.MAX_COUNTED, 1])
+def test_tpe_draws_what_optuna_draws(
+    directions: list[str], constant_liar: bool, max_counted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parzen, "MAX_COUNTED", max_counted)
     space = SearchSpace.load("full")
-    study, known = history(directions, space), distributions(space)
+    study, known = study_of_60(directions, space), distributions(space)
     joint = {name: known[name] for name in space.joint_choices()}
-    ours = TreeParzen(seed=3, constant_liar=constant_liar)
+    ours = Tpe(seed=3, history=History(known), constant_liar=constant_liar)
     theirs = optuna.samplers.TPESampler(seed=3, constant_liar=constant_liar)
     trial = study.get_trials(deepcopy=False)[-1]
     for _ in range(4):  # several candidates of one trial
@@ -149,8 +155,9 @@ def test_all_parameters_stand_in_optuna(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_every_name_is_a_sampler() -> None:
-    assert isinstance(make_sampler("tpe", 1), optuna.samplers.TPESampler)
-    assert isinstance(make_sampler("random", 1), optuna.samplers.RandomSampler)
+    history = History(distributions(SearchSpace.load("full")))
+    assert isinstance(make_sampler("tpe", 1, history), Tpe)
+    assert isinstance(make_sampler("random", 1, history), optuna.samplers.RandomSampler)
 
 
 def test_what_a_broken_off_attempt_has_claimed_is_drawn_again() -> None:

@@ -12,6 +12,7 @@ from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
 from nas.study.confirm.judge import CANDIDATES_KEY
+from nas.study.optuna_private import id_of
 from nas.study.records import TrialRecord, front_of
 from nas.study.run.checkpoints import KEEPS_KEY, LANDMARK_ATTR
 from nas.study.store.errors import explained
@@ -103,7 +104,7 @@ def _store_seed(
             if digest in landmarks:
                 attributes[LANDMARK_ATTR] = landmarks[digest]
             made.enqueue_trial(space.encode(architecture) or {}, user_attrs=attributes)
-    waiting = {trial._trial_id: trial.user_attrs[DIGEST_ATTR] for trial in made.get_trials(deepcopy=False)}
+    waiting = {id_of(trial): trial.user_attrs[DIGEST_ATTR] for trial in made.get_trials(deepcopy=False)}
     give_architectures(
         storage.engine,
         made._study_id,

@@ -11,6 +11,7 @@ from nas.estimate.shared_ensemble import SharedEnsemble, train_ensemble
 from nas.measurement import Interrupted
 from nas.space.space import SearchSpace
 from nas.study.goals import cost_quantities
+from nas.study.optuna_private import id_of
 from nas.study.run.checkpoints import checkpoint_root, make_checkpoint_folder
 from nas.study.run.stop import StopFlag
 from nas.study.run.training import Measure, Training
@@ -62,8 +63,8 @@ class ScoringWorker(Worker, ABC):
         """What to rank by; higher is better."""
 
     def _measure(self, trial: Trial, architecture: Architecture) -> None:
-        values = {"val_accuracy": self.score(trial._trial_id, architecture)}
-        known = self.ledger.cost(trial._trial_id)
+        values = {"val_accuracy": self.score(id_of(trial), architecture)}
+        known = self.ledger.cost(id_of(trial))
         values |= cost_quantities(known[0]) if known else {}
         self.study.tell(trial, self.goals.values(values))
 

@@ -86,18 +86,14 @@ class Worker:
         by_rungs = self.goals.several and pruner.name == STOPPED
         self._stored_rungs = StoredRungs(self.engine, study.study_id)
         self.rungs = Rungs(self._stored_rungs, self.goals, pruner, epochs) if by_rungs else None
-        self._promotions: set[tuple[int, int]] = set()
-        self.study = self._load()
+        self._promotions = self._stored_rungs.promotions() if by_rungs else set()
+        self.study = optuna.load_study(
+            study_name=study.name, storage=self.storage, sampler=self.sampler, pruner=self.pruner
+        )
         self._distributions = distributions(self.space)
         self._failures_in_a_row = 0
         self._over = False
         """Whether no trial could be put back or promoted when this worker looked for one."""
-
-    def _load(self) -> optuna.Study:
-        """The study with an empty memory: Optuna's never looks again at a trial that has ended."""
-        return optuna.load_study(
-            study_name=self._record.name, storage=self.storage, sampler=self.sampler, pruner=self.pruner
-        )
 
     def run(self, max_trials: int | None = None, *, stay: bool = False) -> int:
         """Work until nothing is left, ``max_trials`` are done or the stop flag is set; returns trials done.
@@ -184,9 +180,9 @@ class Worker:
 
     def _refresh(self) -> None:
         """Look again at trials that had ended and were promoted, by this worker or another."""
-        if self.rungs is not None and (promotions := self._stored_rungs.promotions()) != self._promotions:
-            self._promotions = promotions
-            self.study = self._load()
+        if self.rungs is not None and (new := self._stored_rungs.promotions() - self._promotions):
+            self._promotions |= new
+            self.storage.read_again({trial_id for trial_id, _ in new})
 
     def _work_on(self, trial: Trial) -> bool:
         """Draw, train and store one trial; False where it was handed over to another worker."""
@@ -332,7 +328,8 @@ class Worker:
     def _clean(self, *, over: bool = False) -> None:
         """Remove the files that no trial needs any more; where all is ``over``, of trials that a rung stopped too."""
         files = self.checkpoints.files()
-        trials = self.study.get_trials(deepcopy=False)
+        numbers = set(files.values())  # what is best has a file, so that those without one change nothing
+        trials = (t for t in self.study.get_trials(deepcopy=False) if t.number in numbers)
         standings = (
             Standing(
                 number=t.number,

@@ -12,6 +12,7 @@ from nas.architecture import Architecture
 from nas.errors import UserError
 from nas.space.space import SearchSpace
 from nas.study.config import PrunerConfig
+from nas.study.optuna_private import id_of
 from nas.study.search.pruners import make_pruner
 from nas.study.search.sampler import FusionSampler, SpaceExhausted, suggest
 
@@ -70,7 +71,7 @@ def replay(
             suggest(trial, space)
         except SpaceExhausted:  # what is free lies outside the space
             break
-        architecture = owned[trial._trial_id]
+        architecture = owned[id_of(trial)]
         epochs, score = play(trial, curves[architecture])
         study.tell(trial, score, state=None if score is not None else optuna.trial.TrialState.PRUNED)
         trials.append(ReplayedTrial(architecture=architecture, num_epochs=epochs, score=score))

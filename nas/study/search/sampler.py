@@ -6,11 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
-from optuna.samplers._tpe.sampler import _split_trials, default_gamma, default_gamma_multiobjective
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -18,7 +15,10 @@ from nas.architecture import Architecture
 from nas.errors import NasError, UserError
 from nas.space.space import MAX_LISTED, SearchSpace
 from nas.space.vocabulary import Option
+from nas.study.optuna_private import id_of
 from nas.study.search.evolution import BREEDS, decoded, ranked
+from nas.study.search.history import History
+from nas.study.search.tpe import Tpe
 
 Claim = Callable[[int, Architecture], bool]
 """Makes the trial with this id the owner of an architecture; False where another trial owns it."""
@@ -40,86 +40,10 @@ def place_seed(study_seed: int, number: int) -> int:
     return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0])
 
 
-class TreeParzen(TPESampler):
-    """TPE for one trial: draws what Optuna's draws, but looks at the trials before it only once.
-
-    Optuna's sorts and reads all of them anew for each choice of each candidate that it proposes.
-    """
-
-    def __init__(self, *, seed: int, constant_liar: bool = True) -> None:
-        super().__init__(seed=seed, constant_liar=constant_liar)
-        self._parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] | None = None
-        self._estimators: dict[tuple[str, ...], tuple[_ParzenEstimator, _ParzenEstimator]] = {}
-        self._gains: dict[tuple[str, ...], dict[tuple[float, ...], float]] = {}
-        """The acquisition function of what has been sampled: few answers are possible, and they come again."""
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """As Optuna's, which also stores each proposal: here the ledger stores the one that the trial will own."""
-        return self._sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """As Optuna's, which counts the trials anew for each choice."""
-        if self._parts is None:
-            return super().sample_independent(study, trial, param_name, param_distribution)
-        return self._sample(study, trial, {param_name: param_distribution})[param_name]
-
-    def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        asked = tuple(search_space)
-        if asked not in self._estimators:
-            below, above = self._parts = self._parts or self._split(study, trial)
-            evenly = np.ones if study._is_multi_objective() else None
-            self._estimators[asked] = (self._count(below, search_space, evenly), self._count(above, search_space))
-        samples = self._estimators[asked][0].sample(self._rng.rng, self._n_ei_candidates)
-        best = self._compare(samples, self._acquisition(asked, samples))
-        return {name: distribution.to_external_repr(best[name]) for name, distribution in search_space.items()}
-
-    def _acquisition(self, asked: tuple[str, ...], samples: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        gains = self._gains.setdefault(asked, {})
-        rows = list(zip(*(samples[name].tolist() for name in asked), strict=True))
-        if new := [row for row in dict.fromkeys(rows) if row not in gains]:
-            answers = {name: np.asarray(column) for name, column in zip(asked, zip(*new, strict=True), strict=True)}
-            gains.update(zip(new, self._compute_acquisition_func(answers, *self._estimators[asked]), strict=True))
-        return np.asarray([gains[row] for row in rows])
-
-    def _split(self, study: Study, trial: FrozenTrial) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The parameters of the better and of the worse of the other trials; a constant liar calls running ones bad."""
-        states = (TrialState.COMPLETE, TrialState.PRUNED, *((TrialState.RUNNING,) if self._constant_liar else ()))
-        known = study._get_trials(deepcopy=False, states=states, use_cache=True)
-        others = [other for other in known if other.number != trial.number]
-        num_finished = sum(other.state is not TrialState.RUNNING for other in others)
-        gamma = default_gamma_multiobjective if study._is_multi_objective() else default_gamma
-        below, above = _split_trials(study, others, gamma(num_finished))
-        return [self._get_params(t, study) for t in below], [self._get_params(t, study) for t in above]
-
-    def _count(
-        self,
-        trials: list[dict[str, Any]],
-        search_space: dict[str, Any],
-        weights: Callable[[int], NDArray[np.float64]] | None = None,
-    ) -> _ParzenEstimator:
-        """The density of choices among trials that were asked all of them; without weights later ones count more.
-
-        All choices are categorical, so that a look-up tells the place of each answer.
-        """
-        asked = trials
-        for name in search_space:
-            asked = [params for params in asked if name in params]
-        seen = {}
-        for name, distribution in search_space.items():
-            place = {option: index for index, option in enumerate(distribution.choices)}
-            seen[name] = np.asarray([place[params[name]] for params in asked])
-        given = None if weights is None else weights(len(asked))
-        return _ParzenEstimator(seen, search_space, self._parzen_estimator_parameters, given)
-
-
-def make_sampler(name: str, seed: int) -> BaseSampler:
-    """One of Optuna's samplers by the name that a study file gives; random for those that are not Optuna's."""
+def make_sampler(name: str, seed: int, history: History) -> BaseSampler:
+    """What draws for one trial, by the name that a study file gives; random for those that breed."""
     if name == "tpe":
-        return TreeParzen(seed=seed)
+        return Tpe(seed=seed, history=history)
     return GPSampler(seed=seed) if name == "gp" else RandomSampler(seed=seed)
 
 
@@ -175,14 +99,19 @@ class FusionSampler(BaseSampler):
         self._finalists = finalists
         self._distributions: dict[str, BaseDistribution] = dict(distributions(space))
         self._joint = {name: self._distributions[name] for name in space.joint_choices()}
-        self._inner: BaseSampler = make_sampler(name, seed)
-        self._single: BaseSampler = TreeParzen(seed=seed ^ 1, constant_liar=False)
+        self._history = History(distributions(space))
+        self._inner, self._single = self._make(seed)
         self._grid: list[Architecture] = []
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Seed by the trial's place, so that a resumed study goes on where it was."""
-        seed = place_seed(self._seed, trial.number)
-        self._inner, self._single = make_sampler(self._name, seed), TreeParzen(seed=seed ^ 1, constant_liar=False)
+        self._history.next_trial()
+        self._inner, self._single = self._make(place_seed(self._seed, trial.number))
+
+    def _make(self, seed: int) -> tuple[BaseSampler, BaseSampler]:
+        """What draws the choices that all candidates are asked, and what draws the others."""
+        single = Tpe(seed=seed ^ 1, history=self._history, constant_liar=False)
+        return make_sampler(self._name, seed, self._history), single
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All choices of the space: candidates are drawn whole."""
@@ -192,10 +121,10 @@ class FusionSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The choices of one candidate that this trial now owns, or owns since an attempt that was broken off."""
-        if (architecture := self._owned(trial._trial_id)) is not None:
+        if (architecture := self._owned(id_of(trial))) is not None:
             return self._encoded(architecture)
         for architecture in itertools.chain(self._finalists, self._proposals(study, trial), self._unseen(trial)):
-            if self._claim(trial._trial_id, architecture):
+            if self._claim(id_of(trial), architecture):
                 return self._encoded(architecture)
         raise SpaceExhausted(f"all {self._space.size} architectures of the space {self._space.name} are taken")
 
@@ -230,7 +159,7 @@ class FusionSampler(BaseSampler):
             self._joint_of_gp(study) if self._name == "gp" else self._inner.sample_relative(study, trial, self._joint)
         )
         alone = self._inner
-        if joint and self._name == "tpe":  # the constant liar would read all trials from the database for each choice
+        if joint and self._name == "tpe":  # running trials count in what is drawn jointly
             alone = self._single
 
         def choose(name: str, options: Sequence[Option]) -> Option:  # noqa: ARG001 - the distribution has them

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -10,12 +10,12 @@ from pathlib import Path
 import optuna
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sqlalchemy.orm import Session, SessionTransaction
 
 from nas.errors import UserError
 from nas.study.goals import Direction
+from nas.study.optuna_private import ReadByUs, create_tables
 from nas.study.store import tables
 from nas.study.store.engine import (
     bring_up_to_date,
@@ -27,6 +27,7 @@ from nas.study.store.engine import (
 )
 from nas.study.store.errors import BUSY_TIMEOUT_S, explained
 from nas.study.store.leases import require_lease
+from nas.study.store.optuna_trials import read_trial, read_trials
 from nas.study.store.upgrade import NoStudies, schema_version, upgrade
 from nas.study.store.urls import make_folder, redact, refuse_network, sqlite_path
 
@@ -34,7 +35,7 @@ OURS_ATTR = "fusion-nas"
 """Attribute of Optuna studies that this package has made: the version of its tables."""
 
 
-class TrialStorage(RDBStorage):
+class TrialStorage(ReadByUs):
     """Reads trials beside a transaction that writes; Optuna's own code does both in one kind of session.
 
     What it writes inside `fenced` takes effect only while the worker holds the trial's lease.
@@ -45,6 +46,7 @@ class TrialStorage(RDBStorage):
         tune(self.engine)
         self._fence: ContextVar[tuple[int, str] | None] = ContextVar("fence", default=None)
         sa.event.listen(self.scoped_session, "after_begin", self._check)
+        self._reopened: set[int] = set()
 
     def _check(self, _session: Session, _transaction: SessionTransaction, connection: sa.Connection) -> None:
         if (fence := self._fence.get()) is not None:
@@ -59,20 +61,23 @@ class TrialStorage(RDBStorage):
         finally:
             self._fence.reset(token)
 
+    def read_again(self, trial_ids: Collection[int]) -> None:
+        """Forget what these trials were: Optuna's memory of a study never looks again at one that had ended."""
+        self._reopened |= set(trial_ids)
+
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """One trial as it is stored."""
-        with only_reading():
-            return super().get_trial(trial_id)
+        with only_reading(), self.engine.connect() as connection:
+            return read_trial(connection, trial_id)
 
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        with only_reading():
-            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+    def read_trials(self, study_id: int, *, beyond: int, also: Collection[int]) -> list[FrozenTrial]:
+        """As the base class says, and once those that are to be read again."""
+        reopened = set(self._reopened)
+        with only_reading(), self.engine.connect() as connection:
+            trials = read_trials(connection, study_id, beyond=beyond, also=reopened.union(also))
+        if beyond >= 0:  # the memory asks; whoever reads a study from its beginning may be another
+            self._reopened -= reopened
+        return trials
 
 
 def open_storage(url: str) -> TrialStorage:
@@ -104,7 +109,7 @@ def make_storage(url: str, *, force: bool = False) -> TrialStorage:
             _look_before_making(engine, url, force=force)
         with engine.begin() as connection:  # in one transaction: each would wait for the disk
             tables.metadata.create_all(connection)
-            models.BaseModel.metadata.create_all(connection)
+            create_tables(connection)
             if connection.scalar(sa.select(sa.func.count()).select_from(tables.schema)) == 0:
                 connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
     return _connect(url)

@@ -215,11 +215,16 @@ def cost_of(row: sa.RowMapping, prefix: str = "") -> Cost:
     return Cost(**{column.name: row[prefix + column.name] for column in _COST_COLUMNS})
 
 
+_UNKNOWN_AT_TIMES = ("val_top5", "val_macro_f1", "val_balanced_accuracy")
+_EPOCH_FIELDS = {field.name: None if field.name in _UNKNOWN_AT_TIMES else math.nan for field in fields(EpochRecord)}
+"""What stands for NULL in each column."""
+
+
 def epoch_of(row: sa.RowMapping) -> EpochRecord:
     """The record in a row of `nas.study.store.tables.epochs`: a loss or norm that is NULL was not finite."""
-    optional = ("val_top5", "val_macro_f1", "val_balanced_accuracy")
-    names = [field.name for field in fields(EpochRecord)]
-    values: dict[str, Any] = {k: math.nan if row[k] is None and k not in optional else row[k] for k in names}
+    values: dict[str, Any] = {
+        name: missing if (value := row[name]) is None else value for name, missing in _EPOCH_FIELDS.items()
+    }
     return EpochRecord(**values)
 
 
@@ -268,7 +273,7 @@ def _of_study(table: sa.Table, study_id: int) -> sa.Select[Any]:
 def _epochs_by_trial(connection: sa.Connection, study_id: int) -> defaultdict[int, list[EpochRecord]]:
     found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
     query = _of_study(tables.epochs, study_id).order_by(tables.epochs.c.trial_id, tables.epochs.c.epoch)
-    for row in connection.execute(query).mappings():
+    for row in connection.execute(query).mappings().all():  # all at once: a call for each row takes longer
         found[row["trial_id"]].append(epoch_of(row))
     return found
 

@@ -215,9 +215,40 @@ events = sa.Table(
 optuna_studies = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
 optuna_values = sa.table(
     "trial_values",
+    sa.column("trial_value_id", sa.Integer),
     sa.column("trial_id", sa.Integer),
     sa.column("objective", sa.Integer),
     sa.column("value", sa.Float),
+    sa.column("value_type", sa.Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")),
+)
+optuna_reports = sa.table(
+    "trial_intermediate_values",
+    sa.column("trial_intermediate_value_id", sa.Integer),
+    sa.column("trial_id", sa.Integer),
+    sa.column("step", sa.Integer),
+    sa.column("intermediate_value", sa.Float),
+    sa.column(
+        "intermediate_value_type",
+        sa.Enum("FINITE", "INF_POS", "INF_NEG", "NAN", name="trialintermediatevaluetype"),
+    ),
+)
+optuna_params = sa.table(
+    "trial_params",
+    sa.column("param_id", sa.Integer),
+    sa.column("trial_id", sa.Integer),
+    sa.column("param_name", sa.String),
+    sa.column("param_value", sa.Float),
+    sa.column("distribution_json", sa.Text),
+)
+optuna_user_attributes, optuna_system_attributes = (
+    sa.table(
+        f"trial_{kind}_attributes",
+        sa.column(f"trial_{kind}_attribute_id", sa.Integer),
+        sa.column("trial_id", sa.Integer),
+        sa.column("key", sa.String),
+        sa.column("value_json", sa.Text),
+    )
+    for kind in ("user", "system")
 )
 optuna_trials = sa.table(
     "trials",

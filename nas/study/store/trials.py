@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.storages._rdb import models
 from sqlalchemy.exc import IntegrityError
 
 from nas.architecture import Architecture
@@ -24,6 +23,7 @@ from nas.study.store.clock import clock
 from nas.study.store.deaths import forget_deaths
 from nas.study.store.engine import only_reading
 from nas.study.store.leases import Leases, add_members, require_lease
+from nas.study.store.optuna_trials import stored_number
 from nas.study.store.reader import cost_of, epoch_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Ledger(Leases):
             for name, (value, distribution) in params.items()
         ]
         with self._owning(trial_id) as connection:
-            connection.execute(sa.insert(models.TrialParamModel), rows)
+            connection.execute(sa.insert(tables.optuna_params), rows)
 
     def record_epoch(self, trial_id: int, seed: int, epoch: EpochRecord, *, report: float | None = None) -> None:
         """Store one epoch, and what Optuna is to hear of it; an attempt that was broken off may have stored it before.
@@ -277,22 +277,20 @@ def new_worker_id() -> str:
 
 def _report(connection: sa.Connection, trial_id: int, step: int, value: float) -> None:
     """What Optuna's ``Trial.report`` stores."""
-    reported = models.TrialIntermediateValueModel
-    stored, kind = reported.intermediate_value_to_stored_repr(value)
-    connection.execute(sa.delete(reported).where(reported.trial_id == trial_id, reported.step == step))
+    reports = tables.optuna_reports
+    stored, kind = stored_number(value)
+    connection.execute(sa.delete(reports).where(reports.c.trial_id == trial_id, reports.c.step == step))
     connection.execute(
-        sa.insert(reported).values(
-            trial_id=trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind
-        )
+        sa.insert(reports).values(trial_id=trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind)
     )
 
 
 def _forget_after(connection: sa.Connection, trial_id: int, seed: int, num_epochs: int) -> None:
     """Remove what a broken-off attempt stored beyond the end of this one, which the pruner stopped sooner."""
-    stored, reported = tables.epochs.c, models.TrialIntermediateValueModel
+    stored, reports = tables.epochs.c, tables.optuna_reports
     beyond = (stored.trial_id == trial_id, stored.seed == seed, stored.epoch >= num_epochs)
     connection.execute(sa.delete(tables.epochs).where(*beyond))
-    connection.execute(sa.delete(reported).where(reported.trial_id == trial_id, reported.step > num_epochs))
+    connection.execute(sa.delete(reports).where(reports.c.trial_id == trial_id, reports.c.step > num_epochs))
 
 
 def _event_row(trial_id: int, seed: int, event: StabilityEvent) -> dict[str, Any]:
