@@ -24,16 +24,9 @@ from nas.architecture import Backbone
 from nas.backbones import MICRO
 from nas.bench.table import ATTENTION, DATA, TRAINING, Table, bench_space, load_table
 from nas.documents import write_atomically
-from nas.estimate.calibrate import (
-    CalibrationTask,
-    Progress,
-    calibrate,
-    conclude,
-    estimates,
-    full_cost,
-    make_task,
-    truth_of,
-)
+from nas.estimate.calibration.judge import conclude, estimates, full_cost, truth_of
+from nas.estimate.calibration.pool import Progress, calibrate
+from nas.estimate.calibration.task import CalibrationTask, make_task
 from nas.estimate.config import CalibrationConfig, EstimateConfig
 from nas.estimate.predictor import Predictor
 from nas.estimate.ranking import Calibration, Fidelity, against_rest, judge, regret

@@ -10,7 +10,7 @@ import typer
 from nas.cli.options import DEFAULT_URL, Json, Storage, Workers, worker_count
 
 if TYPE_CHECKING:
-    from nas.estimate.calibrate import Progress
+    from nas.estimate.calibration.pool import Progress
     from nas.estimate.config import CalibrationConfig
     from nas.estimate.ranking import Calibration
     from nas.study.config import StudyConfig
@@ -57,7 +57,7 @@ def measure(
 ) -> "Calibration | None":
     """Do what is missing of a study's calibration and say how far it is; None after Ctrl-C."""
     from nas.cli.progress import say
-    from nas.estimate.calibrate import calibrate as run
+    from nas.estimate.calibration.pool import calibrate as run
     from nas.study.calibration.task import task_of
     from nas.study.store.calibrations import CalibrationTable
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.estimate.calibrate import Runner
+from nas.estimate.calibration.runner import Runner
 from tests.cli.conftest import write_study
 
 Nas = Callable[..., tuple[int, str, str]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas.estimate.calibrate import Runner
+from nas.estimate.calibration.runner import Runner
 from nas.study.store.reader import Study, open_study
 
 from .conftest import write_study

@@ -7,7 +7,11 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.errors import UserError
-from nas.estimate.calibrate import CalibrationTask, Progress, Run, calibrate, conclude, make_task, spread_sample
+from nas.estimate.calibration.judge import conclude
+from nas.estimate.calibration.pool import Progress, calibrate
+from nas.estimate.calibration.runs import Run
+from nas.estimate.calibration.sample import spread_sample
+from nas.estimate.calibration.task import CalibrationTask, make_task
 from nas.estimate.config import CalibrationConfig
 from nas.estimate.predictor import choices
 from nas.estimate.store import FileStore, Result

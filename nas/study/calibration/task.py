@@ -1,6 +1,6 @@
 """The calibration that a study file asks for."""
 
-from nas.estimate.calibrate import CalibrationTask, make_task
+from nas.estimate.calibration.task import CalibrationTask, make_task
 from nas.estimate.config import CalibrationConfig
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
