@@ -13,9 +13,8 @@ from rich.table import Table
 from nas.architecture import ATTENTIONS, PATTERNS, Architecture
 from nas.backbones import STAGES
 from nas.report.instability import is_unstable
-from nas.report.summary import ENDED
 from nas.statistics import wilson_interval
-from nas.study.records import TrialRecord
+from nas.study.records import ENDED, TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)

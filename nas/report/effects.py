@@ -10,8 +10,7 @@ from scipy.special import fdtrc, stdtrit
 
 from nas.architecture import ATTENTIONS, PATTERNS, StageFusion
 from nas.backbones import STAGES
-from nas.report.summary import ENDED
-from nas.study.records import TrialRecord
+from nas.study.records import ENDED, TrialRecord
 
 Choice = Literal["pattern", "attention"]
 OPTIONS: dict[Choice, tuple[str, ...]] = {"pattern": PATTERNS, "attention": ("none", *ATTENTIONS)}

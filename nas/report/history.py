@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from nas.measurement import EpochRecord
 from nas.report.instability import is_unstable
-from nas.report.summary import ENDED
 from nas.study.goals import Objectives
-from nas.study.records import TrialRecord
+from nas.study.records import ENDED, TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from nas.architecture import PATTERNS
 from nas.backbones import STAGES
-from nas.report.summary import ENDED
 from nas.statistics import wilson_interval
-from nas.study.records import TrialRecord
+from nas.study.records import ENDED, TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,16 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nas.report.candidates import CandidateSummary, candidate_summary
 from nas.statistics import wilson_interval
 from nas.study.doctor import Health
-from nas.study.records import TrialRecord, WorkerRecord, best_of, front_of, landmark_of
+from nas.study.records import ENDED, TrialRecord, WorkerRecord, best_of, front_of, landmark_of
 from nas.study.store.reader import Study
 
 SKEW_S = 5.0
 """A clock that is further off than this is worth a word."""
 LITTLE_BYTES = 2**30
 """Less free space than this too."""
-ENDED = ("complete", "pruned", "fail")
 FRONT_ROWS = 12
 """Members of a front that a summary shows."""
 RATE_TRIALS = 50
@@ -23,32 +23,6 @@ NOTE = (
     "       (one seed each, intervals of the {count} validation images alone:\n"
     "       a candidate to confirm, not a proven difference)"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CandidateSummary:
-    """How far the cheap scores are, of which the best candidates are trained."""
-
-    by: str
-    ended: int
-    target: int
-    epochs: int
-    """Of a brief training, of each shared network, or of the full trainings that a predictor was fitted to."""
-    networks: int | None = None
-    """Shared networks; None where there are none."""
-    trainings: int | None = None
-    """What a predictor was fitted to; None where there is none."""
-
-    def __str__(self) -> str:
-        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
-        return f"{self.ended} of {self.target} candidates scored by {self._how()} ({epochs})"
-
-    def _how(self) -> str:
-        if self.trainings:
-            return f"a predictor of {self.trainings} full trainings"
-        if self.networks:
-            return "a shared network" if self.networks == 1 else f"the mean of {self.networks} shared networks"
-        return "brief training"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,22 +128,6 @@ def _verdict(study: Study) -> str | None:
 
     said = verdict(study)
     return said.sentence if said else None
-
-
-def candidate_summary(study: Study) -> CandidateSummary | None:
-    """How far the cheap scores of a study are; None where every candidate is trained."""
-    candidates = study.candidates()
-    if candidates is None:
-        return None
-    estimate = candidates.config["estimate"]
-    return CandidateSummary(
-        by=estimate["by"],
-        ended=candidates.num_ended(),
-        target=candidates.target,
-        epochs=candidates.config["training"]["epochs"],
-        networks=estimate["networks"] if estimate["by"] == "shared" else None,
-        trainings=study.predictor["num_trainings"] if estimate["by"] == "predictor" else None,
-    )
 
 
 def _trials_per_s(trials: tuple[TrialRecord, ...], workers: tuple[WorkerRecord, ...]) -> float | None:

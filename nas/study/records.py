@@ -10,6 +10,8 @@ from nas.architecture import Architecture
 from nas.measurement import Cost, EpochRecord, StabilityEvent
 from nas.study.goals import REFUSED, Objectives
 
+ENDED = ("complete", "pruned", "fail")
+"""States of trials that came to an end."""
 ALIVE_S = 30.0
 """A worker counts as alive while its last sign of life is younger than this."""
 

@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from nas.architecture import StageFusion
+from nas.report.candidates import CandidateSummary
 from nas.report.live import CURVE_WIDTH, screen, sparkline
-from nas.report.summary import CandidateSummary, Summary, pace_text
+from nas.report.summary import Summary, pace_text
 from nas.study.records import TrialRecord, WorkerRecord
 
 from .synthetic import architecture, record
