@@ -24,13 +24,13 @@ import torch.nn.functional as F
 
 from benchmarks.fidelity import PAGE
 from benchmarks.markdown import fill, markdown
+from benchmarks.result_file import FileStore
 from nas.architecture import Architecture
 from nas.bench.table import DATA, TRAINING, Table, bench_space, load_table
 from nas.documents import write_atomically
 from nas.estimate.brief import brief_config
 from nas.estimate.ranking import against_rest, bootstrapped, regret, spearman
 from nas.estimate.shared import SharedNetwork, SharedScorer, TrainedNetwork, fair_paths
-from nas.estimate.store import FileStore
 from nas.fusion.models import open_branches
 from nas.space.space import SearchSpace
 from nas.training.data import open_data

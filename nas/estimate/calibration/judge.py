@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.estimate.calibration.runs import Run
+from nas.estimate.calibration.runs import Result, Run
 from nas.estimate.calibration.task import CalibrationTask
 from nas.estimate.predictor import Predictor, Values, held_out
 from nas.estimate.ranking import Calibration, Estimate, judge
-from nas.estimate.store import Result
 
 
 def conclude(task: CalibrationTask, results: Mapping[str, Result]) -> Calibration:

@@ -1,10 +1,13 @@
 """One run of a calibration: what is trained, how long, on how much."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from nas.architecture import NormName
 
+Result = Mapping[str, Any]
+"""What one run gave, as JSON can hold it."""
 RunKind = Literal["full", "brief", "fraction", "small", "inherit", "shared"]
 
 

@@ -3,8 +3,8 @@
 A calibration is a list of runs, each a function of the task and of its own key alone: full trainings (the truth),
 brief ones, trainings on fewer or on smaller images, brief ones from the trained plain network's weights, and shared
 networks that score every architecture. No run is guarded: the truth is what a training gives when nobody stops it.
-Runs go to worker processes; their results go into a `CalibrationStore` one by one, so that a calibration goes on
-where it stopped.
+Any number of processes can do the runs, each result is kept for itself, and a calibration goes on where it stopped.
+Needs no torch.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from nas.estimate.calibration.sample import spread_sample
 from nas.estimate.config import MIN_ARCHITECTURES, MIN_SEEDS, CalibrationConfig
 from nas.space.space import SearchSpace
 from nas.training.config import DataConfig, TrainingConfig
-from nas.training.data import open_data
+from nas.training.summary import DataSummary
 
 RECIPE = 2
 """Counts up when the same settings would give other results."""
@@ -31,7 +31,7 @@ CHEAP_SEED = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTask:
-    """What is calibrated: it crosses to the worker processes, and its digest keeps results apart."""
+    """What is calibrated; its digest keeps results apart."""
 
     space: SearchSpace
     data: DataConfig
@@ -72,7 +72,8 @@ class CalibrationTask:
 
     @property
     def runs(self) -> list[Run]:
-        """Everything that is to be done, long runs first, so that no worker ends alone."""
+        """Everything that is to be done: brief trainings, which soon show something, then the longest runs first, so
+        that no worker ends alone."""
         lengths = self.config.with_lengths(self.training.epochs)
         full, seed = self.training.epochs, self.seed + CHEAP_SEED
         budgets = (
@@ -88,12 +89,15 @@ class CalibrationTask:
             for network in range(lengths.networks)
             for norm in self.space.norm
         ]
-        return [*shared, *self.truth, *cheap]
+        soon = [run for run in cheap if run.kind == "brief"]
+        rest = [*shared, *self.truth, *(run for run in cheap if run.kind != "brief")]
+        return [*sorted(soon, key=lambda run: run.effort), *sorted(rest, key=lambda run: -run.effort)]
 
 
 def make_task(
     space: SearchSpace,
     data: DataConfig,
+    summary: DataSummary,
     training: TrainingConfig,
     *,
     config: CalibrationConfig | None = None,
@@ -101,13 +105,15 @@ def make_task(
 ) -> CalibrationTask:
     """The calibration of a space on a data set; ``space`` is put on its classes and channels.
 
+    Args:
+        summary: of ``data``.
+
     Raises:
         UserError: fewer architectures or seeds than a calibration can speak of, or ``init_from``.
     """
     config = config or CalibrationConfig()
     if training.init_from is not None:
         raise UserError("training.init_from: the networks of a calibration start from scratch; calibrate without it")
-    summary = open_data(data).summary
     space = space.on(num_classes=summary.num_classes, in_chans=summary.in_chans)
     for name, got, least in (
         ("architectures", min(config.architectures, space.size), MIN_ARCHITECTURES),

@@ -13,6 +13,7 @@ from nas.machine import cpu_count
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.config import RUNTIME_KEYS, StudyConfig
+from nas.study.launch import processes
 from nas.study.store.engine import open_engine
 from nas.study.store.errors import explained
 from nas.study.store.lock import exclusive
@@ -80,6 +81,22 @@ def describe(config: StudyConfig) -> "DataSummary":
     return data.summary
 
 
+def read_data(config: StudyConfig) -> "DataSummary":
+    """What `describe` says in a process of its own; while that imports torch, this one imports what storing needs.
+
+    Raises:
+        UserError: as `describe`.
+    """
+    processes.warm_up()
+    import alembic.context  # noqa: F401 - Optuna imports it late
+    import optuna  # noqa: F401
+
+    from nas.study.store import trials  # noqa: F401
+
+    summary: DataSummary = processes.ask(describe, config)
+    return summary
+
+
 def create_study(
     config: StudyConfig,
     text: str,
@@ -96,10 +113,7 @@ def create_study(
     Raises:
         UserError: `estimate: predictor` without a calibration to fit it to.
     """
-    import alembic.context  # noqa: F401 - Optuna would import it late; now it need not be waited for
     import optuna
-
-    from nas.study.store import trials  # noqa: F401 - as well
 
     if config.estimate.by == "predictor" and calibration is None:
         raise UserError("estimate: predictor needs the study's calibration; nas search begins with it")

@@ -14,6 +14,7 @@ UPGRADES = (
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_macro_f1 FLOAT"),
     (4, "ALTER TABLE nas_epochs ADD COLUMN val_balanced_accuracy FLOAT"),
     (5, "ALTER TABLE nas_studies ADD COLUMN clock_ms FLOAT"),
+    (6, "ALTER TABLE nas_studies ADD COLUMN calibrates VARCHAR(512)"),
 )
 """By the version that brought it; new tables need none."""
 

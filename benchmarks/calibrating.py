@@ -1,36 +1,38 @@
-"""Does the runs of a calibration in processes of this machine."""
+"""Does the runs of calibrations that belong to no study, in processes of this machine."""
 
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from benchmarks.result_file import FileStore
 from nas.errors import NasError
 from nas.estimate.calibration.judge import conclude
 from nas.estimate.calibration.runner import Runner
-from nas.estimate.calibration.runs import Run
+from nas.estimate.calibration.runs import Result, Run
 from nas.estimate.calibration.task import CalibrationTask
 from nas.estimate.ranking import Calibration
-from nas.estimate.store import CalibrationStore, Result
 
 _runner: Runner | None = None
 
 
-def _start_worker(task: CalibrationTask) -> None:
+def _start_worker(task: CalibrationTask, folder: Path) -> None:
     global _runner  # noqa: PLW0603  # one runner for each worker process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     parent = os.getppid()
-    _runner = Runner(task, should_stop=lambda: os.getppid() != parent)
+    _runner = Runner(task, folder=folder, should_stop=lambda: os.getppid() != parent)
 
 
 def _do(run: Run) -> Result:
     if _runner is None:
         raise RuntimeError("the worker was not started")
-    return _runner.do(run)
+    return _runner.do(run).result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class Progress:
 
 def calibrate(
     task: CalibrationTask,
-    store: CalibrationStore,
+    store: FileStore,
     *,
     workers: int = 1,
     on_progress: Callable[[Progress], None] | None = None,
@@ -76,23 +78,24 @@ def calibrate(
             )
 
     report()
-    for run, result in _done_runs(task, pending, workers):
-        store.add(task.digest, run.key, result)
-        results[run.key] = result
-        left -= run.effort
-        report()
+    with tempfile.TemporaryDirectory() as folder:
+        for run, result in _done_runs(task, pending, workers, Path(folder)):
+            store.add(task.digest, run.key, result)
+            results[run.key] = result
+            left -= run.effort
+            report()
     return conclude(task, results)
 
 
-def _done_runs(task: CalibrationTask, runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Result]]:
+def _done_runs(task: CalibrationTask, runs: Sequence[Run], workers: int, folder: Path) -> Iterator[tuple[Run, Result]]:
     """Each run with its result, in the order in which they end."""
     task = replace(task, training=task.training.model_copy(update={"threads": task.training.threads or 1}))
     if workers == 1:
-        runner = Runner(task)
-        yield from ((run, runner.do(run)) for run in runs)
+        runner = Runner(task, folder=folder)
+        yield from ((run, runner.do(run).result) for run in runs)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(task,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(task, folder)) as pool:
         try:
             futures = {pool.submit(_do, run): run for run in runs}
             for future in as_completed(futures):
