@@ -2,11 +2,13 @@
 
     python benchmarks/crash.py                      # 50 kills on SQLite, 50 on PostgreSQL, 5 lost nodes, 5 restarts
     python benchmarks/crash.py --only sqlite --kills 5 --no-write
+    python benchmarks/crash.py --of calibration --only sqlite --kills 5 --no-write
 
-A round is one study of two workers that really train. At random moments a random worker, sometimes the launcher, gets
-`kill -9`; the same command goes on. A trial that was hit is not hit again before its next epoch: a trial whose workers
-die twice within an epoch is failed by design, as the one that kills them. Rounds follow each other until there were
-enough kills, each on a new database; the same study is run once without any kill. A lost node is a launcher on
+A round is one study of two workers that really train, or with ``--of`` its confirmation or its calibration. At random
+moments a random worker, sometimes the launcher, gets `kill -9`; the same command goes on. A trial that was hit is not
+hit again before its next epoch: a trial whose workers die twice within an epoch is failed by design, as the one that
+kills them. Rounds follow each other until there were enough kills, each on a new database; the same is run once
+without any kill. A lost node is a launcher on
 a host name of its own (a UTS namespace, which needs root) that dies with its worker: only the grace time tells.
 Everything stays on this machine; PostgreSQL is a temporary server. Writes benchmarks/results/crash.json and the table
 of docs/distributed.md.
@@ -22,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -35,13 +37,15 @@ import sqlalchemy as sa
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.crash_subjects import STUDY, STUDY_VARIABLE, SUBJECTS, Outcome, Subject  # noqa: E402
 from nas.documents import write_atomically  # noqa: E402
-from nas.errors import NasError, UserError  # noqa: E402
+from nas.errors import NasError  # noqa: E402
 from nas.machine import process_lives  # noqa: E402
 from nas.study.run.checkpoints import CheckpointFolder  # noqa: E402
 from nas.study.store import tables  # noqa: E402
-from nas.study.store.engine import clock, open_engine  # noqa: E402
-from nas.study.store.reader import Study, open_study  # noqa: E402
+from nas.study.store.clock import clock  # noqa: E402
+from nas.study.store.engine import open_engine  # noqa: E402
+from nas.study.store.reader import Study  # noqa: E402
 from nas.study.store.workers import GRACE_VARIABLE  # noqa: E402
 from nas.training.checkpoint import Checkpoint  # noqa: E402
 from tests.postgres import Server, running  # noqa: E402
@@ -49,7 +53,6 @@ from tests.postgres import Server, running  # noqa: E402
 RESULTS = HERE / "results" / "crash.json"
 PAGE = HERE.parent / "docs" / "distributed.md"
 BEGIN, END = "<!-- crash: begin -->", "<!-- crash: end -->"
-NAME, EPOCHS, TRIALS = "crash", 3, 30
 LAUNCHER_SHARE = 0.15
 """Of the kills."""
 PAUSE_EPOCHS, PAUSE_S = 6, 4.0
@@ -59,16 +62,6 @@ STARTUP_SHARE = 0.2
 GRACE_S = 10.0
 LIMIT_S = 7200.0
 POLL_S = 0.1
-STUDY = """\
-schema: 1
-name: crash
-space: full
-sampler: random
-pruner: {name: none}
-backbone: {name: resnet_micro, stem: small}
-data: {source: digits, num_train: 192}
-training: {epochs: 3, batch_size: 64, threads: 1, device: cpu}
-"""
 
 
 @dataclass
@@ -90,12 +83,8 @@ class Round:
 
     hits: list[Hit] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-
-
-def command(url: str, workers: int = 2) -> list[str]:
-    """The command line that creates the study and goes on with it."""
-    run = [sys.executable, "-m", "nas", "search", str(Path(os.environ["CRASH_STUDY"])), "--storage", url]
-    return [*run, "--trials", str(TRIALS), "--workers", str(workers)]
+    trials: int = 0
+    """That there were to be done."""
 
 
 def launch(line: list[str]) -> "subprocess.Popen[str]":
@@ -127,18 +116,9 @@ def kill(*pids: int) -> None:
         time.sleep(0.002)
 
 
-def opened(url: str) -> Study | None:
-    """The study, None before it is stored."""
-    try:
-        return open_study(url, NAME)
-    except UserError:
-        return None
-
-
-def has_workers(url: str) -> bool:
-    """Whether a worker of the study lives."""
-    study = opened(url)
-    return study is not None and study.num_alive() > 0
+def has_workers(url: str, subject: Subject) -> bool:
+    """Whether a worker lives."""
+    return any(part.num_alive() > 0 for part in subject.parts(url))
 
 
 def held_by(url: str, pid: int) -> int | None:
@@ -153,16 +133,16 @@ def held_by(url: str, pid: int) -> int | None:
         return connection.scalar(query)
 
 
-def epochs_lost(study: Study, trial_id: int) -> int:
+def epochs_lost(url: str, parts: Sequence[Study], trial_id: int) -> int:
     """Epochs of a trial that are stored but that its checkpoint does not hold."""
-    with open_engine(study.url).connect() as connection:
+    ours = tables.optuna_trials.c
+    with open_engine(url).connect() as connection:
         stored = connection.scalar(
             sa.select(sa.func.count()).select_from(tables.epochs).where(tables.epochs.c.trial_id == trial_id)
         )
-        number = connection.scalar(
-            sa.select(tables.optuna_trials.c.number).where(tables.optuna_trials.c.trial_id == trial_id)
-        )
-    path = CheckpointFolder(study).path(number)
+        row = connection.execute(sa.select(ours.number, ours.study_id).where(ours.trial_id == trial_id)).one()
+    study = next(part for part in parts if part.study_id == row.study_id)
+    path = CheckpointFolder(study).path(row.number)
     return int(stored or 0) - (len(Checkpoint.load(path).records) if path.exists() else 0)
 
 
@@ -176,7 +156,7 @@ def unforgiven(url: str) -> set[int]:
 def note_resumptions(url: str, hits: list[Hit]) -> None:
     """Note since when trials that were hit are held again."""
     open_hits = [hit for hit in hits if hit.trial is not None and hit.resumed_after_s is None]
-    if not open_hits or opened(url) is None:
+    if not open_hits:
         return
     with open_engine(url).connect() as connection:
         since = dict(connection.execute(sa.select(tables.leases.c.trial_id, tables.leases.c.since)).all())
@@ -191,11 +171,12 @@ def now(url: str) -> float:
         return clock(connection)
 
 
-def disturb(url: str, rng: random.Random, kills: int) -> Round:
+def disturb(subject: Subject, url: str, rng: random.Random, kills: int) -> Round:
     """Run a study to its end with up to this many kills."""
-    done, line = Round(), command(url)
+    subject.prepare(url)
+    done, line = Round(), subject.line(url)
     launcher = launch(line)
-    ready = pause(url, rng)
+    ready = pause(subject, url, rng)
     end = time.monotonic() + LIMIT_S
     while launcher.poll() is None:
         note_resumptions(url, done.hits)
@@ -204,7 +185,7 @@ def disturb(url: str, rng: random.Random, kills: int) -> Round:
             launcher.terminate()
             break
         if len(done.hits) < kills and ready():
-            hit = strike(url, launcher.pid, rng)
+            hit = strike(subject, url, launcher.pid, rng)
             if hit is None:
                 time.sleep(0.05)
                 continue
@@ -212,7 +193,7 @@ def disturb(url: str, rng: random.Random, kills: int) -> Round:
             if hit.victim == "launcher":
                 launcher.wait()
                 launcher = launch(line)
-            ready = pause(url, rng)
+            ready = pause(subject, url, rng)
         time.sleep(POLL_S)
     _, err = launcher.communicate()
     if launcher.returncode:
@@ -220,35 +201,35 @@ def disturb(url: str, rng: random.Random, kills: int) -> Round:
     return done
 
 
-def pause(url: str, rng: random.Random) -> Callable[[], bool]:
+def pause(subject: Subject, url: str, rng: random.Random) -> Callable[[], bool]:
     """A random time: it tells whether that is over."""
-    goal = num_epochs(url) + (0 if rng.random() < STARTUP_SHARE else rng.randint(0, PAUSE_EPOCHS))
+    goal = num_epochs(subject, url) + (0 if rng.random() < STARTUP_SHARE else rng.randint(0, PAUSE_EPOCHS))
     seconds, since = rng.uniform(0.0, PAUSE_S), []
 
     def over() -> bool:
-        if not since and num_epochs(url) >= goal:
+        if not since and num_epochs(subject, url) >= goal:
             since.append(time.monotonic())
         return bool(since) and time.monotonic() - since[0] >= seconds
 
     return over
 
 
-def num_epochs(url: str) -> int:
+def num_epochs(subject: Subject, url: str) -> int:
     """Epochs that are stored."""
-    if opened(url) is None:
+    if not subject.parts(url):
         return 0
     with open_engine(url).connect() as connection:
         return int(connection.scalar(sa.select(sa.func.count()).select_from(tables.epochs)) or 0)
 
 
-def strike(url: str, launcher: int, rng: random.Random) -> Hit | None:
+def strike(subject: Subject, url: str, launcher: int, rng: random.Random) -> Hit | None:
     """Kill a random worker or the launcher; None where nobody may be hit just now."""
     if rng.random() < LAUNCHER_SHARE:
         kill(launcher)
         return Hit("launcher")
     workers = descendants(launcher)
-    study = opened(url)
-    if not workers or study is None:  # before, there is nothing that could be lost
+    parts = subject.parts(url)
+    if not workers or not parts:  # before, there is nothing that could be lost
         return None
     pid = rng.choice(workers)
     trial = held_by(url, pid)
@@ -258,24 +239,17 @@ def strike(url: str, launcher: int, rng: random.Random) -> Hit | None:
     trial = held_by(url, pid)  # it may have ended or begun one meanwhile
     if trial is None:
         return Hit("worker")
-    return Hit("worker", trial, now(url), epochs_lost(study, trial))
+    return Hit("worker", trial, now(url), epochs_lost(url, parts, trial))
 
 
-def outcome(study: Study) -> Counter[tuple[object, ...]]:
-    """What a study found: the multiset of its work and of what each epoch gave."""
-    return Counter(
-        (t.number, t.state, t.reason, t.digest, t.seed, t.score, tuple(e.val_loss for e in t.epochs))
-        for t in study.trials()
-    )
-
-
-def check(url: str, undisturbed: Counter[tuple[object, ...]]) -> list[str]:
-    """What is wrong with a study that has ended."""
-    study = open_study(url, NAME)
-    trials = study.trials()
+def check(subject: Subject, url: str, done: Round, undisturbed: Outcome) -> None:
+    """Note what is wrong with work that has ended."""
+    parts = subject.parts(url)
+    trials = [t for part in parts for t in part.trials()]
+    done.trials = wanted = sum(part.target for part in parts)
     problems = [f"trial {t.number} is {t.state}: {t.reason}" for t in trials if t.state != "complete"]
-    if len(trials) != TRIALS:
-        problems.append(f"{len(trials)} trials instead of {TRIALS}")
+    if len(trials) != wanted:
+        problems.append(f"{len(trials)} trials instead of {wanted}")
     with open_engine(url).connect() as connection:
         measured = Counter(connection.scalars(sa.select(tables.measurements.c.trial_id)))
         leases = connection.scalar(sa.select(sa.func.count()).select_from(tables.leases))
@@ -292,30 +266,32 @@ def check(url: str, undisturbed: Counter[tuple[object, ...]]) -> list[str]:
             verdict = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
             problems += [f"integrity_check: {verdict}"] if verdict != "ok" else []
     problems += [f"trial {trial} was trained {count} times" for trial, count in measured.items() if count > 1]
-    problems += [f"{len(measured)} trials measured"] if len(measured) != TRIALS else []
     problems += [f"{leases} leases left"] if leases else []
     problems += orphans
-    if outcome(study) != undisturbed:
+    if subject.outcome(url) != undisturbed:
         problems.append("the results differ from those of the undisturbed study")
-    return problems
+    done.problems += problems
 
 
 @cache
-def reference(folder: Path) -> Counter[tuple[object, ...]]:
-    """The same study without a kill."""
+def reference(subject: Subject, folder: Path) -> Outcome:
+    """The same without a kill."""
     url = f"sqlite:///{folder / 'undisturbed.db'}"
-    subprocess.run(command(url), check=True, capture_output=True)
-    return outcome(open_study(url, NAME))
+    subject.prepare(url)
+    subprocess.run(subject.line(url), check=True, capture_output=True)
+    return subject.outcome(url)
 
 
-def crashes(new_url: Callable[[], str], folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
+def crashes(
+    subject: Subject, new_url: Callable[[], str], folder: Path, kills: int, rng: random.Random
+) -> dict[str, Any]:
     """Rounds until there were enough kills."""
     rounds: list[Round] = []
     left = kills
     while left > 0:
         url = new_url()
-        done = disturb(url, rng, left)
-        done.problems += check(url, reference(folder))
+        done = disturb(subject, url, rng, left)
+        check(subject, url, done, reference(subject, folder))
         rounds.append(done)
         left -= len(done.hits)
         print(f"round {len(rounds)}: {len(done.hits)} kills, problems: {done.problems or 'none'}", flush=True)
@@ -330,7 +306,7 @@ def summary(rounds: list[Round]) -> dict[str, Any]:
         "of_launchers": sum(hit.victim == "launcher" for hit in hits),
         "in_a_trial": sum(hit.trial is not None for hit in hits),
         "studies": len(rounds),
-        "trials": len(rounds) * TRIALS,
+        "trials": sum(one.trials for one in rounds),
         "problems": [problem for one in rounds for problem in one.problems],
         "resumed_after_s": [round(hit.resumed_after_s, 2) for hit in hits if hit.resumed_after_s is not None],
         "resumption_not_seen": sum(hit.trial is not None and hit.resumed_after_s is None for hit in hits),
@@ -341,9 +317,10 @@ def summary(rounds: list[Round]) -> dict[str, Any]:
 def restarts(server: Server, folder: Path, count: int, rng: random.Random) -> dict[str, Any]:
     """The database server stops hard and starts again, while a study runs."""
     url, done = server.url(), Round()
-    launcher = launch(command(url))
+    subject = SUBJECTS["search"]
+    launcher = launch(subject.line(url))
     for _ in range(count):
-        wait_for(lambda: launcher.poll() is not None or has_workers(url))
+        wait_for(lambda: launcher.poll() is not None or has_workers(url, subject))
         time.sleep(rng.uniform(0.5, 2.5))
         if launcher.poll() is not None:
             done.problems.append("the study had ended before all restarts")
@@ -355,20 +332,20 @@ def restarts(server: Server, folder: Path, count: int, rng: random.Random) -> di
     _, err = launcher.communicate()
     if launcher.returncode:
         done.problems.append(f"the launcher ended with {launcher.returncode}: {err.strip().splitlines()[-1:]}")
-    done.problems += check(url, reference(folder))
-    return {"restarts": len(done.hits), "problems": done.problems}
+    check(subject, url, done, reference(subject, folder))
+    return {"restarts": len(done.hits), "trials": done.trials, "problems": done.problems}
 
 
 def lost_nodes(server: Server, folder: Path, count: int, rng: random.Random) -> dict[str, Any]:
     """A host dies with its launcher and its worker; another has to notice by the grace time alone."""
     os.environ[GRACE_VARIABLE] = str(GRACE_S)
-    rounds = []
+    rounds, subject = [], SUBJECTS["search"]
     for number in range(count):
         url, done = server.url(), Round()
-        near = launch(command(url, 1))
-        wait_for(partial(has_workers, url))
+        near = launch(subject.line(url, 1))
+        wait_for(partial(has_workers, url, subject))
         script = 'hostname "$0" && exec "$@"'
-        far = launch(["unshare", "--uts", "sh", "-c", script, f"far-{number}", *command(url, 1)])
+        far = launch(["unshare", "--uts", "sh", "-c", script, f"far-{number}", *subject.line(url, 1)])
         wait_for(lambda: any(held_by(url, pid) for pid in descendants(far.pid)))  # noqa: B023 - called at once
         time.sleep(rng.uniform(0.0, 2.0))
         wait_for(lambda: any(held_by(url, pid) for pid in descendants(far.pid)))  # noqa: B023 - called at once
@@ -378,13 +355,12 @@ def lost_nodes(server: Server, folder: Path, count: int, rng: random.Random) -> 
         far.communicate()
         trial = held_by(url, worker)
         if trial is not None:
-            study = open_study(url, NAME)
-            done.hits.append(Hit("node", trial, now(url), epochs_lost(study, trial)))
+            done.hits.append(Hit("node", trial, now(url), epochs_lost(url, subject.parts(url), trial)))
         while near.poll() is None:
             note_resumptions(url, done.hits)
             time.sleep(POLL_S)
         near.communicate()
-        done.problems += check(url, reference(folder))
+        check(subject, url, done, reference(subject, folder))
         rounds.append(done)
         print(f"node {number}: problems: {done.problems or 'none'}", flush=True)
     del os.environ[GRACE_VARIABLE]
@@ -400,11 +376,22 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def key_of(of: str, database: str) -> str:
+    """Under which the results of a subject on a database are kept."""
+    return database if of == "search" else f"{of}-{database}"
+
+
 def table(results: dict[str, Any]) -> str:
     """The measured table of the documentation."""
     rows = ["| disturbance | times | studies × trials | what was wrong afterwards | resumed after (median, max) |"]
     rows.append("|---|---|---|---|---|")
-    names = {"sqlite": "`kill -9`, SQLite", "postgresql": "`kill -9`, PostgreSQL", "nodes": "a node lost, PostgreSQL"}
+    databases = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+    names = {
+        key_of(of, database): f"`kill -9`, {name}" if of == "search" else f"`kill -9` during a {of}, {name}"
+        for of in SUBJECTS
+        for database, name in databases.items()
+    }
+    names["nodes"] = "a node lost, PostgreSQL"
     for key, name in names.items():
         if (one := results.get(key)) is None:
             continue
@@ -412,11 +399,13 @@ def table(results: dict[str, Any]) -> str:
         after = one["resumed_after_s"]
         delay = f"{median(after):.1f} s, {max(after):.1f} s" if after else ""
         delay += f", grace {one['grace_s']:g} s" if "grace_s" in one else ""
-        studies = f"{one['studies']} × {TRIALS}"
+        studies = f"{one['studies']} × {one['trials'] // one['studies']}"
         rows.append(f"| {name} | {times} | {studies} | {'; '.join(one['problems']) or 'nothing'} | {delay} |")
     if (one := results.get("restarts")) is not None:
         wrong = "; ".join(one["problems"]) or "nothing"
-        rows.append(f"| PostgreSQL stopped hard and restarted | {one['restarts']} | 1 × {TRIALS} | {wrong} | |")
+        rows.append(
+            f"| PostgreSQL stopped hard and restarted | {one['restarts']} | 1 × {one.get('trials', 30)} | {wrong} | |"
+        )
     lost = Counter[str]()
     for key in names:
         lost.update(results.get(key, {}).get("epochs_lost", {}))
@@ -431,7 +420,7 @@ def study_file(folder: Path) -> Iterator[None]:
     """The study file, and checkpoints of this run alone."""
     path = folder / "crash.yaml"
     path.write_text(STUDY)
-    os.environ |= {"CRASH_STUDY": str(path), "FUSION_NAS_CHECKPOINTS": str(folder / "checkpoints")}
+    os.environ |= {STUDY_VARIABLE: str(path), "FUSION_NAS_CHECKPOINTS": str(folder / "checkpoints")}
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     yield
 
@@ -441,6 +430,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="on each database")
     parser.add_argument("--times", type=int, default=5, help="lost nodes, and restarts of the server")
+    parser.add_argument("--of", choices=tuple(SUBJECTS), default="search", help="what is killed")
     parser.add_argument("--only", choices=["sqlite", "postgresql", "nodes", "restarts"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-write", action="store_true")
@@ -448,17 +438,26 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the temporary server ends with us
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     rng = random.Random(args.seed)
-    wanted = [args.only] if args.only else ["sqlite", "postgresql", "nodes", "restarts"]
-    with tempfile.TemporaryDirectory() as name, running() as server, study_file(Path(name)):
-        folder, count = Path(name), iter(range(10_000))
+    subject = SUBJECTS[args.of]
+    every = ["sqlite", "postgresql", *(["nodes", "restarts"] if args.of == "search" else [])]
+    wanted = [args.only] if args.only else every
+    with tempfile.TemporaryDirectory() as root, running() as server, study_file(Path(root)):
+        folder, count = Path(root), iter(range(10_000))
+
+        def new_file() -> str:
+            return f"sqlite:///{folder / f'{next(count)}.db'}"
+
         runs: dict[str, Callable[[], dict[str, Any]]] = {
-            "sqlite": lambda: crashes(lambda: f"sqlite:///{folder / f'{next(count)}.db'}", folder, args.kills, rng),
-            "postgresql": lambda: crashes(server.url, folder, args.kills, rng),
+            "sqlite": lambda: crashes(
+                subject, lambda: f"sqlite:///{folder / f'{next(count)}.db'}", folder, args.kills, rng
+            ),
+            "postgresql": lambda: crashes(subject, server.url, folder, args.kills, rng),
             "nodes": lambda: lost_nodes(server, folder, args.times, rng),
             "restarts": lambda: restarts(server, folder, args.times, rng),
         }
-        for key in wanted:
-            results[key] = runs[key]()
+        for name in wanted:
+            key = key_of(args.of, name) if name in ("sqlite", "postgresql") else name
+            results[key] = runs[name]()
             print(key, json.dumps(results[key]), flush=True)
             if not args.no_write:
                 write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")

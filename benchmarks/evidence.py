@@ -20,12 +20,12 @@ import numpy as np
 from benchmarks import rules
 from benchmarks.finalist import part_finalist
 from benchmarks.markdown import fill, markdown
+from benchmarks.result_file import FileStore
 from nas.bench.effects import Additive, Contrast, Place, seed_share, spoken
 from nas.bench.race import Race, Runner, Setting, race, stopped_early
 from nas.bench.table import Table, bench_space, load_table
 from nas.documents import write_atomically
 from nas.errors import UserError
-from nas.estimate.store import FileStore
 from nas.report.bench import (
     component_rows,
     fused_rows,

@@ -20,27 +20,22 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.calibrating import Progress, calibrate
+from benchmarks.result_file import FileStore
 from nas.architecture import Backbone
 from nas.backbones import MICRO
 from nas.bench.table import ATTENTION, DATA, TRAINING, Table, bench_space, load_table
 from nas.documents import write_atomically
-from nas.estimate.calibrate import (
-    CalibrationTask,
-    Progress,
-    calibrate,
-    conclude,
-    estimates,
-    full_cost,
-    make_task,
-    truth_of,
-)
+from nas.estimate.calibration.judge import conclude, estimates, full_cost, truth_of
+from nas.estimate.calibration.runs import Result
+from nas.estimate.calibration.task import CalibrationTask, make_task
 from nas.estimate.config import CalibrationConfig, EstimateConfig
 from nas.estimate.predictor import Predictor
 from nas.estimate.ranking import Calibration, Fidelity, against_rest, judge, regret
-from nas.estimate.store import FileStore, Result
 from nas.report.calibration import calibration_rows
 from nas.space.space import SearchSpace
 from nas.training.config import DataConfig, TrainingConfig
+from nas.training.data import open_data
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "fidelity"
@@ -111,7 +106,13 @@ def part_task(part: str) -> CalibrationTask:
         "inherit_epochs": tuple(max(1, round(epochs * share)) for share in (0.15, 0.35)),
         "shared_epochs": tuple(round(epochs * share) for share in SHARED),
     }
-    return make_task(space, problem.data, problem.training, config=CONFIG.model_copy(update=lengths))
+    return make_task(
+        space,
+        problem.data,
+        open_data(problem.data).summary,
+        problem.training,
+        config=CONFIG.model_copy(update=lengths),
+    )
 
 
 def bench_task(table: Table) -> CalibrationTask:

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 
 from benchmarks.fidelity import PAGE
 from benchmarks.markdown import fill, markdown
+from benchmarks.result_file import FileStore
 from nas.architecture import Architecture
 from nas.bench.table import DATA, TRAINING, Table, bench_space, load_table
 from nas.documents import write_atomically
@@ -31,7 +32,6 @@ from nas.estimate.brief import brief_config
 from nas.estimate.ranking import against_rest, bootstrapped, regret, spearman
 from nas.estimate.shared_scoring import SharedScorer
 from nas.estimate.shared_training import TrainedNetwork, fair_paths
-from nas.estimate.store import FileStore
 from nas.estimate.supernet import SharedNetwork
 from nas.fusion.models import open_branches
 from nas.space.space import SearchSpace

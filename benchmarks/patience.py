@@ -19,8 +19,9 @@ from benchmarks.evidence import PAGE
 from benchmarks.fidelity import PARTS, part_task, results_of, title
 from benchmarks.markdown import fill, markdown
 from nas.documents import write_atomically
-from nas.estimate.calibrate import CalibrationTask, conclude
-from nas.estimate.store import Result
+from nas.estimate.calibration.judge import conclude
+from nas.estimate.calibration.runs import Result
+from nas.estimate.calibration.task import CalibrationTask
 from nas.study.config import PrunerConfig
 from nas.study.search.pruners import make_pruner
 from nas.study.search.replay import play

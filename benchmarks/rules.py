@@ -26,10 +26,10 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.fusion_bench import WATCH, done_runs
+from benchmarks.result_file import FileStore
 from nas.architecture import Architecture, PatternName, StageFusion
 from nas.bench.table import DATA, TRAINING, bench_space
 from nas.comparison import Difference, Mean, differences, mean_of
-from nas.estimate.store import FileStore
 from nas.fusion.blocks import FusedBlock
 from nas.fusion.models import build_model
 from nas.training import run as training_run

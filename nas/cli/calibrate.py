@@ -1,21 +1,33 @@
 """``nas calibrate``: which cheap score can be trusted on a study's own data."""
 
 import json
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, Json, Storage, Workers, worker_count
+from nas.cli.options import (
+    DEFAULT_URL,
+    Devices,
+    EngineOption,
+    EngineOptions,
+    Json,
+    PerDevice,
+    Storage,
+    Workers,
+    chosen_engine,
+    deadline_of,
+    seconds,
+)
 
 if TYPE_CHECKING:
-    from nas.estimate.calibrate import Progress
+    from nas.estimate.calibration.task import CalibrationTask
     from nas.estimate.config import CalibrationConfig
     from nas.estimate.ranking import Calibration
     from nas.study.config import StudyConfig
-
-TELL_EVERY_S = 5.0
+    from nas.study.launch.engines import Engine
+    from nas.training.summary import DataSummary
 
 
 def calibrate(
@@ -24,7 +36,12 @@ def calibrate(
         int | None, typer.Option(help="Architectures to train in full; at least 8.", show_default="24")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Full trainings of each; at least 2.", show_default="3")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop after this time; resumable.")] = None,
     workers: Workers = None,
+    devices: Devices = "auto",
+    per_device: PerDevice = None,
+    engine: EngineOption = "local",
+    engine_set: EngineOptions = None,
     storage: Storage = DEFAULT_URL,
     set_: Annotated[
         list[str] | None,
@@ -36,55 +53,60 @@ def calibrate(
 
     The same command again goes on where it stopped.
     """
-    from nas.cli.options import INTERRUPTED
     from nas.estimate.config import CalibrationConfig
     from nas.report.calibration import calibration_text
     from nas.study.config import StudyConfig
+    from nas.study.launch.create import read_data
 
-    study, _ = StudyConfig.load(study_file, set_ or ())
+    study, text = StudyConfig.load(study_file, set_ or ())
     given = {"architectures": architectures, "seeds": seeds}
     own = study.calibrate.model_dump() if study.calibrate else {}
     config = CalibrationConfig.parse(own | {k: v for k, v in given.items() if v is not None}, "calibrate")
-    found = measure(study, config, storage, worker_count(workers, study.workers))
-    if found is None:
-        return INTERRUPTED
+    starter = chosen_engine(
+        engine, study.to_dict(), workers=workers, devices=devices, per_device=per_device, options=engine_set
+    )
+    deadline = deadline_of(seconds(timeout) or study.timeout_s)
+    summary = read_data(study)
+    found = measure(study, config, text, storage, summary=summary, engine=starter, deadline=deadline)
+    if isinstance(found, int):
+        return found
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else calibration_text(found))
     return 0
 
 
 def measure(
-    study: "StudyConfig", config: "CalibrationConfig | None", storage: str, num_workers: int
-) -> "Calibration | None":
-    """Do what is missing of a study's calibration and say how far it is; None after Ctrl-C."""
-    from nas.cli.progress import say
-    from nas.estimate.calibrate import calibrate as run
+    study: "StudyConfig",
+    config: "CalibrationConfig",
+    text: str,
+    storage: str,
+    *,
+    summary: "DataSummary",
+    engine: "Engine",
+    deadline: float | None,
+) -> "Calibration | int":
+    """Do what is missing of a study's calibration and show how far it is; the exit code where it was broken off.
+
+    Args:
+        text: the study file.
+        summary: of the study's data.
+    """
+    from nas.cli.progress import run_workers, say
+    from nas.report.summary import summarise
+    from nas.study.calibration.conclude import concluded
+    from nas.study.calibration.prepare import prepare_calibration
     from nas.study.calibration.task import task_of
-    from nas.study.store.calibrations import CalibrationTable
+    from nas.study.launch.create import provenance
 
-    task = task_of(study, config)
-    say(
-        f"calibrating {study.name!r}: {len(task.architectures)} architectures × {task.config.seeds} seeds, "
-        f"{len(task.runs)} runs, {num_workers} worker{'s' if num_workers > 1 else ''}"
-    )
-    try:
-        return run(task, CalibrationTable(storage), workers=num_workers, on_progress=_Teller())
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
-        return None
+    task = task_of(study, summary, config)
+    calibration = prepare_calibration(study, text, storage, task, summary=summary, provenance=provenance())
+    if calibration is not None:
+        title = f"calibrating {study.name!r}, {_size_text(task)}"
+        ended = run_workers(calibration, engine, deadline, title=title, look=partial(summarise, calibration))
+        if ended.interrupted or not ended.summary.done:
+            say(f"{ended.why}, running trainings wait again; the same command goes on from here")
+            return ended.exit_code
+    return concluded(storage, task, calibration)
 
 
-class _Teller:
-    """Says now and then on standard error how far a calibration is."""
-
-    def __init__(self) -> None:
-        self._told_at = 0.0
-
-    def __call__(self, progress: "Progress") -> None:
-        from nas.cli.progress import say
-        from nas.report.summary_text import duration_text
-
-        if progress.done < progress.total and time.monotonic() - self._told_at < TELL_EVERY_S:
-            return
-        self._told_at = time.monotonic()
-        left = f" · {duration_text(progress.left_s)} left" if progress.left_s is not None else ""
-        say(f"{progress.done}/{progress.total} runs · {progress.share:.0%}{left}")
+def _size_text(task: "CalibrationTask") -> str:
+    return f"{len(task.architectures)} architectures × {task.config.seeds} seeds"

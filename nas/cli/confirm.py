@@ -1,8 +1,7 @@
 """``nas confirm``: train the best of a study again, and say whether it is better."""
 
 import json
-import signal
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,17 +21,9 @@ from nas.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from nas.fusion.cost import CostComparison
     from nas.report.confirm import Verdict
-    from nas.study.confirm.judge import Progress
-    from nas.study.launch.engines import Engine
-    from nas.study.launch.engines import Workers as RunningWorkers
     from nas.study.store.reader import Study
-
-POLL_S = 0.5
-TELL_EVERY_S = 5.0
 
 
 def confirm(
@@ -55,8 +46,9 @@ def confirm(
     Says whether the best is better than the plain network. The same command again goes on where it stopped;
     a larger --top or --seeds adds to what is there. Exit code 1 where no verdict is possible.
     """
-    from nas.cli.progress import say
+    from nas.cli.progress import run_workers, say
     from nas.report.confirm import verdict
+    from nas.report.summary import summarise_confirmation
     from nas.study.confirm.prepare import prepare_confirmation
     from nas.study.confirm.train import drop_losers
     from nas.study.store.studies import study_to_work_on
@@ -67,7 +59,16 @@ def confirm(
     )
     starter.check(study.url)
     prepare_confirmation(study, top=top, num_seeds=seeds)
-    if _train(study, starter):
+    ended = run_workers(
+        study,
+        starter,
+        None,
+        title=f"confirming {study.name!r}",
+        look=partial(summarise_confirmation, study),
+        parts=study.confirmations(),
+    )
+    if ended.interrupted:
+        say(f"{ended.why}, running trainings wait again; the same command goes on from here")
         return INTERRUPTED
     drop_losers(study)
     said = verdict(study)
@@ -78,78 +79,6 @@ def confirm(
     first = study.confirmations()[0].name
     say(f"no verdict over study {study.name!r}; nas trials {first} says what failed with the first of the seeds")
     return 1
-
-
-def _train(study: "Study", engine: "Engine") -> bool:
-    """Do what is left with the workers of an engine, and say how far it is; True after Ctrl-C."""
-    from nas.cli.progress import say
-    from nas.study.confirm.judge import progress_of
-    from nas.study.doctor import sweep_study
-    from nas.study.store.studies import begin_anew
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
-    sweep_study(study)
-    parts = study.confirmations()
-    progress = progress_of(parts)
-    left = progress.total - progress.done
-    if not left:
-        return False
-    begin_anew(study)
-    count = min(engine.num_workers, left)
-    say(f"confirming {study.name!r}: {left} trainings to do, {count} worker{'s' if count > 1 else ''}")
-    workers = engine.start(parts[0], count, None)
-    try:
-        with workers:
-            _follow(parts, workers)
-    except KeyboardInterrupt:
-        say("interrupted, running trainings wait again; the same command goes on from here")
-        return True
-    finally:
-        sweep_study(study, workers.excused)
-    return False
-
-
-def _follow(parts: "Sequence[Study]", workers: "RunningWorkers") -> None:
-    """Poll until all is trained and no worker runs; raises what a failed worker said, if work is left."""
-    from nas.cli.progress import say
-    from nas.study.confirm.judge import progress_of
-
-    tell = _Teller()
-    while True:
-        ended = not workers.num_running
-        progress = progress_of(parts)
-        tell(progress)
-        if progress.done < progress.total:
-            for line in workers.mend():
-                say(line)
-        if ended and not workers.num_running:
-            break
-        time.sleep(POLL_S)
-    if progress.done < progress.total:
-        workers.raise_failure()
-
-
-class _Teller:
-    """Says now and then on standard error how far a confirmation is."""
-
-    def __init__(self) -> None:
-        self._first = self._told = -1
-        self._began = self._told_at = time.monotonic()
-
-    def __call__(self, progress: "Progress") -> None:
-        from nas.cli.progress import say
-        from nas.report.summary_text import duration_text
-
-        now = time.monotonic()
-        self._first = progress.done if self._first < 0 else self._first
-        if now - self._told_at < TELL_EVERY_S or progress.done == self._told:
-            return
-        self._told_at, self._told = now, progress.done
-        rate = (progress.done - self._first) / (now - self._began)
-        pace = ""
-        if rate:
-            pace = f" · {60 * rate:.1f} trainings/min · {duration_text((progress.total - progress.done) / rate)} left"
-        say(f"{progress.done} of {progress.total} trainings{pace}")
 
 
 def _print(study: "Study", said: "Verdict", *, as_json: bool) -> None:

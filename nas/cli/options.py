@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -113,6 +114,11 @@ def device_names(text: str) -> tuple[str, ...]:
     if all(number.isdigit() for number in numbers) and len(set(numbers)) == len(numbers):
         return tuple(f"cuda:{number}" for number in numbers)
     raise UserError(f"--devices: expected auto, cpu, mps or different numbers of GPUs such as 0,1, got {text!r}")
+
+
+def deadline_of(limit_s: float | None) -> float | None:
+    """The moment after which no worker goes on, where there is a limit."""
+    return time.time() + limit_s if limit_s else None
 
 
 def seconds(text: str | None) -> float | None:

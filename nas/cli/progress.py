@@ -5,6 +5,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import typer
 from rich.console import Console
@@ -33,39 +35,86 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def work(study: Study, engine: Engine, limit_s: float | None) -> int:
+def work(study: Study, engine: Engine, deadline: float | None) -> int:
     """Train what is left of a study with the workers of an engine.
 
     Returns the exit code: 1 where the search has ended without a network that could be exported.
     """
+    after = run_workers(study, engine, deadline, title=f"study {study.name!r}", look=partial(summarise, study))
+    if after.num_workers == 0:
+        say(f"study {study.name!r} has its {after.summary.target} trials; nothing to do")
+        say(f"add some with: nas resume {study.name} --trials N{_storage_hint(study)}")
+    typer.echo(summary_text(after.summary))
+    if not after.summary.done or after.interrupted:
+        say(f"{after.why}, running trials wait again; go on with: nas resume {study.name}{_storage_hint(study)}")
+        return after.exit_code or int(after.summary.best is None)
+    return _conclude(study, after.summary)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How the work of an engine's workers has ended."""
+
+    summary: Summary
+    num_workers: int
+    """That were started; 0 where there was nothing to do."""
+    interrupted: bool
+    """By Ctrl-C."""
+    out_of_time: bool
+    """Whether the deadline has passed."""
+
+    @property
+    def why(self) -> str:
+        """Why something is left to do, for people."""
+        return "interrupted" if self.interrupted else "stopped before the end"
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command whose work is not done; 0 where it was asked for no more than there was time for."""
+        return INTERRUPTED if self.interrupted else int(not self.out_of_time)
+
+
+def run_workers(
+    study: Study,
+    engine: Engine,
+    deadline: float | None,
+    *,
+    title: str,
+    look: Callable[[], Summary],
+    parts: Sequence[Study] = (),
+) -> Ended:
+    """Do what is left of a study, or of its companion studies, with the workers of an engine; shows how far it is.
+
+    Args:
+        study: what dead workers held of it, and of its companions, is put back before and after.
+        deadline: moment after which the workers put their trials back.
+        title: what is done, for people.
+        look: reads how far it is.
+        parts: the companion studies that are worked on instead of ``study``.
+
+    Raises:
+        NasError: what a worker said that failed, if work is left.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C
     sweep_study(study)
-    before = summarise(study)
+    before = look()
+    left = max(before.target - before.ended, before.states.get("waiting", 0))
     if before.done:
-        say(f"study {study.name!r} has its {before.target} trials; nothing to do")
-        say(f"add some with: nas resume {study.name} --trials N{_storage_hint(study)}")
-        typer.echo(summary_text(before))
-        return _conclude(study, before)
+        return Ended(summary=before, num_workers=0, interrupted=False, out_of_time=False)
     begin_anew(study)
-    count = min(engine.num_workers, before.target - before.ended)
-    say(f"study {study.name!r}: {before.target - before.ended} trials to do, {count} worker{'s' if count > 1 else ''}")
-    deadline = time.time() + limit_s if limit_s else None
-    workers = engine.start(study, count, deadline)
+    count = min(engine.num_workers, left)
+    say(f"{title}: {left} {before.unit}s to do, {count} worker{'s' if count > 1 else ''}")
+    workers = engine.start(parts[0] if parts else study, count, deadline)
     interrupted = False
     try:
         with workers:
-            _follow(study, workers)
+            _follow(look, study.url, workers)
     except KeyboardInterrupt:
         interrupted = True
     finally:
         sweep_study(study, workers.excused)
-    after = summarise(study)
-    typer.echo(summary_text(after))
-    if interrupted or not after.done:
-        why = "interrupted" if interrupted else "stopped before the end"
-        say(f"{why}, running trials wait again; go on with: nas resume {study.name}{_storage_hint(study)}")
-        return INTERRUPTED if interrupted else int(after.best is None)
-    return _conclude(study, after)
+    out_of_time = deadline is not None and time.time() > deadline
+    return Ended(summary=look(), num_workers=count, interrupted=interrupted, out_of_time=out_of_time)
 
 
 def _conclude(study: Study, summary: Summary) -> int:
@@ -102,7 +151,7 @@ def _storage_hint(study: Study) -> str:
     return "" if study.url == DEFAULT_URL else f" --storage {redact(study.url)}"
 
 
-def _follow(study: Study, workers: Workers) -> None:
+def _follow(look: Callable[[], Summary], url: str, workers: Workers) -> None:
     """Show progress until no worker runs, also none that replaced a killed one.
 
     Raises what a failed worker said, if work is left.
@@ -110,7 +159,9 @@ def _follow(study: Study, workers: Workers) -> None:
     with display(Console(stderr=True), transient=True) as show:
         while True:
             ended, began = not workers.num_running, time.process_time()
-            summary = _poll(study, workers)
+            summary = _patient(look, url)
+            for line in [] if summary.done else workers.mend():
+                say(line)
             show([summary])
             if ended and not workers.num_running:
                 break
@@ -125,7 +176,7 @@ def watch_status(studies: Sequence[Study]) -> int:
     with display(console, transient=False) as show:
         while True:
             began = time.process_time()
-            summaries = [_patient_summary(study) for study in studies]
+            summaries = [_patient(partial(summarise, study), study.url) for study in studies]
             show(summaries)
             waiting = is_live(console) or any(summary.workers for summary in summaries)
             if all(summary.done for summary in summaries) or not waiting:
@@ -175,21 +226,14 @@ def _rest(began: float) -> None:
     time.sleep(min(POLL_S[1], max(POLL_S[0], 20 * (time.process_time() - began))))
 
 
-def _poll(study: Study, workers: Workers) -> Summary:
-    summary = _patient_summary(study)
-    for line in [] if summary.done else workers.mend():
-        say(line)
-    return summary
-
-
-def _patient_summary(study: Study) -> Summary:
-    """The summary; while a database server is away, wait for it as long as the workers do."""
+def _patient(look: Callable[[], Summary], url: str) -> Summary:
+    """What ``look`` reads; while a database server is away, wait for it as long as the workers do."""
     end = time.monotonic() + RECONNECT_S
     while True:
         try:
-            return summarise(study)
+            return look()
         except StorageError as error:
-            if not connection_lost(study.url, error) or time.monotonic() > end:
+            if not connection_lost(url, error) or time.monotonic() > end:
                 raise
             time.sleep(1.0)
 

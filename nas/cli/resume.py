@@ -14,6 +14,7 @@ from nas.cli.options import (
     StudyName,
     Workers,
     chosen_engine,
+    deadline_of,
     seconds,
 )
 
@@ -44,4 +45,4 @@ def resume(
         wanted = study.target + trials
         if (target := set_target(study, wanted)) < wanted:
             say(f"the space holds no more than {target} networks: the study ends there")
-    return work(study, starter, limit)
+    return work(study, starter, deadline_of(limit))

@@ -7,7 +7,6 @@ import typer
 
 from nas.cli.options import (
     DEFAULT_URL,
-    INTERRUPTED,
     Devices,
     EngineOption,
     EngineOptions,
@@ -15,8 +14,8 @@ from nas.cli.options import (
     Storage,
     Workers,
     chosen_engine,
+    deadline_of,
     seconds,
-    worker_count,
 )
 
 if TYPE_CHECKING:
@@ -44,8 +43,7 @@ def search(
     from nas.cli.calibrate import measure
     from nas.cli.progress import say, work
     from nas.study.config import StudyConfig
-    from nas.study.launch import processes
-    from nas.study.launch.checks import check_place, describe
+    from nas.study.launch.checks import check_place, read_data
     from nas.study.launch.create import check_same, create_study, set_target, set_tracking
     from nas.study.launch.relocate import relocate
     from nas.study.store.studies import stored_study
@@ -54,7 +52,7 @@ def search(
     overrides += [f"seed={seed}"] if seed is not None else []
     overrides += [f"trials={trials}"] if trials is not None else []
     config, text = StudyConfig.load(study_file, overrides)
-    limit = seconds(timeout) or config.timeout_s
+    deadline = deadline_of(seconds(timeout) or config.timeout_s)
     starter = chosen_engine(
         engine, config.to_dict(), workers=workers, devices=devices, per_device=per_device, options=engine_set
     )
@@ -64,14 +62,14 @@ def search(
     if dry_run:
         return _print_plan(config, starter.num_workers)
     if study is None:
-        processes.warm_up()
         say(f"creating study {config.name!r}: reading {config.data.source}")
-        summary = processes.ask(describe, config)
+        summary = read_data(config)
         calibration = None
         if asked := config.first_calibration:
-            calibration = measure(config, asked, storage, worker_count(workers, config.workers))
-            if calibration is None:
-                return INTERRUPTED
+            found = measure(config, asked, text, storage, summary=summary, engine=starter, deadline=deadline)
+            if isinstance(found, int):
+                return found
+            calibration = found
             say(calibration.advice)
             if config.estimate.by == "predictor" and calibration.settings["by"] != "predictor":
                 say("the predictor ranks the candidates all the same, because the study file asks for it")
@@ -84,7 +82,7 @@ def search(
             set_target(study, config.trials)
         if config.tracking != study.config.get("tracking"):
             set_tracking(study, config.tracking)
-    return work(study, starter, limit)
+    return work(study, starter, deadline)
 
 
 def _print_plan(config: "StudyConfig", num_workers: int) -> int:

@@ -1,12 +1,15 @@
 """``nas status``: where a study stands. Never loads torch."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli.options import DEFAULT_URL, Json, Storage
 from nas.errors import UserError
+
+if TYPE_CHECKING:
+    from nas.study.store.reader import Study
 
 
 def status(
@@ -20,12 +23,10 @@ def status(
     from nas.report.summary import summarise
     from nas.report.summary_text import summary_text
     from nas.study.doctor import examine
-    from nas.study.store.reader import open_study, study_names
 
     if watch and as_json:
         raise UserError("--watch: shows a screen or lines for people; ask with --json as often as needed instead")
-    names = [study_name] if study_name is not None else study_names(storage)
-    studies = [open_study(storage, name) for name in names]
+    studies = _studies(storage, study_name)
     if watch:
         from nas.cli.progress import watch_status
 
@@ -38,3 +39,17 @@ def status(
         texts = [f"{summary_text(summary)}\n{health_text(health, summary.name)}" for summary, health in found]
         typer.echo("\n\n".join(texts) or "no studies yet")
     return 0
+
+
+def _studies(storage: str, name: str | None) -> "list[Study]":
+    """The study of a name, or all, and the calibrations that are under way for them or for a study that is yet to be
+    created."""
+    from nas.study.store.reader import calibrations_in, open_study, study_names
+
+    stored = study_names(storage)
+    calibrations = [c for c in calibrations_in(storage, name) if c.calibrates not in stored or c.num_ended() < c.target]
+    if name is None:
+        return [*(open_study(storage, one) for one in stored), *calibrations]
+    if name not in stored and calibrations:
+        return calibrations
+    return [open_study(storage, name), *calibrations]

@@ -1,5 +1,6 @@
 """What a confirmation says: one sentence, and the table that it rests on."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +9,8 @@ from rich.table import Table
 from nas.comparison import Difference
 from nas.report.table_text import render_table
 from nas.statistics import p_text
-from nas.study.confirm.judge import Judgement, Row, judged, progress_of
+from nas.study.confirm.judge import Judgement, Row, judged
+from nas.study.records import ENDED
 from nas.study.store.reader import Study
 
 NOTE = (
@@ -68,10 +70,12 @@ def verdict(study: Study) -> Verdict | None:
         return None
     found = judged(study)
     if found is None:
-        progress = progress_of(parts)
-        sentence = f"confirmation: {progress.done} of {progress.total} trainings done"
-        if progress.done == progress.total:
-            sentence = f"No verdict: {progress.failed} of {progress.total} trainings failed"
+        states = Counter(record.state for part in parts for record in part.trials())
+        total = sum(part.target for part in parts)
+        ended = sum(states[state] for state in ENDED)
+        sentence = f"confirmation: {ended} of {total} trainings done"
+        if ended == total:
+            sentence = f"No verdict: {states['fail']} of {total} trainings failed"
         return Verdict(sentence=sentence, landmark=None, judgement=None, note="")
     return verdict_of(found)
 

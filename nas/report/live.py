@@ -49,7 +49,7 @@ def _study(summary: Summary, room: int) -> list[RenderableType]:
     parts: list[RenderableType] = [_head(summary)]
     if summary.candidates is not None and summary.candidates.ended < summary.candidates.target:
         parts.append(Text(str(summary.candidates)))
-    parts.append(Text(states_text(summary) or "no trial has begun yet"))
+    parts.append(Text(states_text(summary) or f"no {summary.unit} has begun yet"))
     if pace := pace_text(summary):
         parts.append(Text(pace))
     if leaders:
@@ -84,7 +84,7 @@ def _head(summary: Summary) -> Table:
     bar = ProgressBar(
         total=max(1, summary.target), completed=summary.ended, complete_style="cyan", finished_style="green"
     )
-    row.add_row(Text(summary.name, "bold"), bar, f"{summary.ended} of {summary.target} trials")
+    row.add_row(Text(summary.name, "bold"), bar, f"{summary.ended} of {summary.target} {summary.unit}s")
     return row
 
 
@@ -107,9 +107,9 @@ def _running(summary: Summary, room: int, low: float, high: float) -> Table:
     table.add_column("network", no_wrap=True, overflow="ellipsis", ratio=1)
     table.expand = True
     for record in summary.running[:room]:
-        epochs = f"{len(record.epochs)}/{summary.epochs}"
+        epochs = str(len(record.epochs)) if record.run else f"{len(record.epochs)}/{summary.epochs}"
         score = f"{record.epochs[-1].val_accuracy:.4f}" if record.epochs else ""
-        network = record.landmark or stages_text(record) or "not drawn yet"
+        network = record.run or record.landmark or stages_text(record) or "not drawn yet"
         table.add_row(str(record.number), epochs, score, _curve(record, low, high), Text(network))
     if len(summary.running) > room:
         table.add_row("", "", "", "", f"and {len(summary.running) - room} more")

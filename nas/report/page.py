@@ -17,6 +17,7 @@ from nas.documents import write_atomically
 from nas.errors import UserError
 from nas.estimate.predictor import Predictor
 from nas.report.answer import Answer, answer
+from nas.report.candidates import candidate_summary
 from nas.report.confirm import Verdict, costs, difference_text, verdict
 from nas.report.drawing import PATTERN_TITLES, StageDrawing, stage_drawings
 from nas.report.effects import OPTIONS, Choice, Effect, Importance, effects, importances
@@ -24,7 +25,6 @@ from nas.report.figures import Figure, cost_figure, curves_figure, front_figure,
 from nas.report.front import Front, Limit, Rung, front, limits, rungs
 from nas.report.history import Spending, history, kind_of, spending, survivors
 from nas.report.instability import Instability, instability
-from nas.report.summary import candidate_summary
 from nas.report.summary_text import duration_text, value_text
 from nas.study.records import TrialRecord
 from nas.study.store.reader import Study

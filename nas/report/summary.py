@@ -1,40 +1,17 @@
 """Where a study stands, in a few lines."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
+from nas.report.candidates import CandidateSummary, candidate_summary
 from nas.study.records import ENDED, TrialRecord, WorkerRecord, best_of, front_of, landmark_of
 from nas.study.store.reader import Study
 
 RATE_TRIALS = 50
 """Trials over which the throughput is taken."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CandidateSummary:
-    """How far the cheap scores are, of which the best candidates are trained."""
-
-    by: str
-    ended: int
-    target: int
-    epochs: int
-    """Of a brief training, of each shared network, or of the full trainings that a predictor was fitted to."""
-    networks: int | None = None
-    """Shared networks; None where there are none."""
-    trainings: int | None = None
-    """What a predictor was fitted to; None where there is none."""
-
-    def __str__(self) -> str:
-        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
-        return f"{self.ended} of {self.target} candidates scored by {self._how()} ({epochs})"
-
-    def _how(self) -> str:
-        if self.trainings:
-            return f"a predictor of {self.trainings} full trainings"
-        if self.networks:
-            return "a shared network" if self.networks == 1 else f"the mean of {self.networks} shared networks"
-        return "brief training"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +43,8 @@ class Summary:
     """Over the last trials that the living workers ended; None before there are any."""
     left_s: float | None
     """Time that the remaining trials will take at this rate."""
+    unit: str = "trial"
+    """What is counted: a `trial`, a `run` of a calibration, a `training` of a confirmation."""
     verdict: str | None = None
     """What its confirmation says, or how far that is; None where none was begun."""
 
@@ -103,12 +82,14 @@ class Summary:
 
 
 def summarise(study: Study) -> Summary:
-    """Read a study and sum it up."""
+    """Read a study, or a calibration, and sum it up."""
+    if study.calibrates is not None:
+        return summarise_parts(study.name, "run", [study], _efforts(study))
     target, candidates = study.target, study.candidates()
     trials, now, goals = study.trials(), study.now(), study.settings.goals
     alive = tuple(worker for worker in study.workers() if worker.alive(now))
     scoring = tuple(worker for worker in candidates.workers() if worker.alive(now)) if candidates else ()
-    rate = _trials_per_s(trials, alive)
+    rate = _efforts_per_s(trials, alive)
     ended = sum(t.state in ENDED for t in trials)
     return Summary(
         name=study.name,
@@ -131,6 +112,55 @@ def summarise(study: Study) -> Summary:
     )
 
 
+def summarise_confirmation(study: Study) -> Summary:
+    """How far the confirmation of a study is, which has been begun."""
+    return summarise_parts(f"{study.name}/confirm", "training", study.confirmations())
+
+
+def summarise_parts(
+    name: str, unit: str, parts: Sequence[Study], efforts: Mapping[str, float] = MappingProxyType({})
+) -> Summary:
+    """Companion studies as one piece of work: how far it is, who works, and how long it will take.
+
+    Args:
+        efforts: what the runs of a calibration take, by their keys; without it trials count alike.
+    """
+    trials = tuple(t for part in parts for t in part.trials())
+    now = parts[0].now()
+    alive = tuple(worker for part in parts for worker in part.workers() if worker.alive(now))
+    target = sum(part.target for part in parts)
+    ended = sum(t.state in ENDED for t in trials)
+    total = sum(efforts.get(key, 1.0) for part in parts for key in part.runs) or float(target)
+    left = total - sum(efforts.get(t.run or "", 1.0) for t in trials if t.state in ENDED)
+    rate, pace = (_efforts_per_s(trials, alive, weights) for weights in ({}, efforts))
+    return Summary(
+        name=name,
+        unit=unit,
+        target=target,
+        num_val=parts[0].num_val,
+        states=dict(Counter(t.state for t in trials)),
+        reasons=dict(Counter(t.reason.partition(":")[0] for t in trials if t.reason)),
+        objectives=dict(parts[0].settings.goals.directions),
+        best=None,
+        front=(),
+        plain=None,
+        best_fused=None,
+        candidates=None,
+        running=tuple(t for t in trials if t.state == "running"),
+        epochs=parts[0].config["training"]["epochs"],
+        workers=alive,
+        trials_per_minute=rate and 60 * rate,
+        left_s=left / pace if pace and ended < target else None,
+    )
+
+
+def _efforts(calibration: Study) -> dict[str, float]:
+    """Epochs that each run of a calibration takes, by its key."""
+    from nas.study.calibration.task import stored_task
+
+    return {run.key: run.effort for run in stored_task(calibration).runs}
+
+
 def _verdict(study: Study) -> str | None:
     """What the confirmation says in a sentence."""
     if not study.confirmations():
@@ -141,30 +171,17 @@ def _verdict(study: Study) -> str | None:
     return said.sentence if said else None
 
 
-def candidate_summary(study: Study) -> CandidateSummary | None:
-    """How far the cheap scores of a study are; None where every candidate is trained."""
-    candidates = study.candidates()
-    if candidates is None:
-        return None
-    estimate = candidates.config["estimate"]
-    return CandidateSummary(
-        by=estimate["by"],
-        ended=candidates.num_ended(),
-        target=candidates.target,
-        epochs=candidates.config["training"]["epochs"],
-        networks=estimate["networks"] if estimate["by"] == "shared" else None,
-        trainings=study.predictor["num_trainings"] if estimate["by"] == "predictor" else None,
-    )
-
-
-def _trials_per_s(trials: tuple[TrialRecord, ...], workers: tuple[WorkerRecord, ...]) -> float | None:
-    """Workers by the mean time of the last trials that ended since the oldest of them began."""
+def _efforts_per_s(
+    trials: Sequence[TrialRecord], workers: Sequence[WorkerRecord], efforts: Mapping[str, float] = MappingProxyType({})
+) -> float | None:
+    """Trials a second, or what the runs among them take: workers by the mean time of the last trials that ended since
+    the oldest of them began."""
     since = min((worker.started_at for worker in workers), default=0.0)
     ended = [
-        (t.finished_at, (t.finished_at - t.started_at).total_seconds())
+        (t.finished_at, (t.finished_at - t.started_at).total_seconds(), efforts.get(t.run or "", 1.0))
         for t in trials
         if t.state in ("complete", "pruned") and t.started_at and t.finished_at and t.finished_at.timestamp() >= since
     ]
-    recent = [seconds for _, seconds in sorted(ended)[-RATE_TRIALS:]]
-    total = sum(recent)
-    return len(workers) * len(recent) / total if workers and total > 0 else None
+    recent = sorted(ended)[-RATE_TRIALS:]
+    total = sum(seconds for _, seconds, _ in recent)
+    return len(workers) * sum(effort for _, _, effort in recent) / total if workers and total > 0 else None

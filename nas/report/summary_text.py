@@ -19,7 +19,9 @@ def counts_text(summary: Summary) -> str:
     """The counts of a summary, in one line."""
     scoring = summary.candidates
     parts = [str(scoring)] if scoring and scoring.ended < scoring.target else []
-    return " · ".join(filter(None, (*parts, f"{summary.ended} of {summary.target} trials", states_text(summary))))
+    return " · ".join(
+        filter(None, (*parts, f"{summary.ended} of {summary.target} {summary.unit}s", states_text(summary)))
+    )
 
 
 def states_text(summary: Summary) -> str:
@@ -38,7 +40,7 @@ def pace_text(summary: Summary) -> str:
         return ""
     parts = [f"{count} worker{'s' if count > 1 else ''}"]
     if summary.trials_per_minute and summary.left_s is not None:
-        parts += [f"{summary.trials_per_minute:.1f} trials/min", f"about {duration_text(summary.left_s)} left"]
+        parts += [f"{summary.trials_per_minute:.1f} {summary.unit}s/min", f"about {duration_text(summary.left_s)} left"]
     return " · ".join(parts)
 
 
@@ -99,7 +101,8 @@ def front_text(summary: Summary, num_rows: int = FRONT_ROWS) -> str:
 
 def summary_text(summary: Summary) -> str:
     """A summary for people."""
-    lines = [f"study {summary.name}: {counts_text(summary)}"]
+    kind = "study" if summary.unit == "trial" else "calibration"
+    lines = [f"{kind} {summary.name}: {counts_text(summary)}"]
     if summary.candidates:
         lines.append(f"       {summary.candidates}; the best of them are trained")
     if summary.best:

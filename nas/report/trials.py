@@ -77,7 +77,7 @@ def trials_table(records: Sequence[TrialRecord], front: Collection[int]) -> str:
         table.add_column(name)
     for record in records:
         on_front = "front" if record.number in front else None
-        note = " · ".join(part for part in (record.landmark, on_front, record.reason) if part)
+        note = " · ".join(part for part in (record.run, record.landmark, on_front, record.reason) if part)
         cells = (
             str(record.number),
             record.state,

@@ -22,6 +22,8 @@ CANDIDATES = "/candidates"
 """What the name of a study's cheap scores has behind the study's own."""
 CONFIRM = "/confirm"
 """What the name of a study's confirmation has behind the study's own, before the seed."""
+CALIBRATION = "/calibration"
+"""What the name of a study's calibration has behind the study's own, before its digest."""
 BRIEF_SHARE = 0.4
 """Epochs of a brief training, as a share of the full ones, where nobody says."""
 SEEDS = 2**32
@@ -261,6 +263,23 @@ class StudyConfig(Document):
                 "guard": GuardConfig.off(),
                 "pruner": PrunerConfig(name="none"),
                 "sampler": "random",
+            }
+        )
+
+    def of_calibration(self, digest: str, calibrate: CalibrationConfig, num_runs: int) -> Self:
+        """The study whose trials are the runs of this one's calibration: nobody stops them."""
+        return self.model_copy(
+            update={
+                "name": f"{self.name}{CALIBRATION}/{digest}",
+                "estimate": EstimateConfig(),
+                "calibrate": calibrate,
+                "objectives": {"val_accuracy": "maximize"},
+                "constraints": (),
+                "guard": GuardConfig.only("non-finite"),
+                "pruner": PrunerConfig(name="none"),
+                "sampler": "random",
+                "trials": num_runs,
+                "tracking": None,
             }
         )
 

@@ -49,6 +49,8 @@ class TrialRecord:
     finished_at: datetime | None
     epochs: tuple[EpochRecord, ...]
     events: tuple[StabilityEvent, ...]
+    run: str | None = None
+    """What a trial of a calibration does: the key of its run."""
 
     @property
     def refused(self) -> str | None:
@@ -68,6 +70,7 @@ class TrialRecord:
             "state": self.state,
             "reason": self.reason,
             "landmark": self.landmark,
+            "run": self.run,
             "digest": self.digest,
             "stages": [s.to_dict() for s in self.architecture.canonical().stages] if self.architecture else None,
             "score": self.score,

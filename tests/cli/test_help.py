@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nas.study.calibration.prepare import prepare_calibration
+from nas.study.calibration.task import task_of
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from tests.study.conftest import SUMMARY
@@ -16,6 +18,8 @@ from tests.study.conftest import SUMMARY
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = f"sqlite:///{tmp_path_factory.mktemp('db') / 'nas.db'}"
     create_study(StudyConfig(name="s", space="patterns"), "", url, lambda _: SUMMARY)
+    begun = StudyConfig(name="begun", space="patterns")
+    prepare_calibration(begun, "", url, task_of(begun, SUMMARY), summary=SUMMARY, provenance={})
     return url
 
 
@@ -27,6 +31,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
         (["--version"], "fusion-nas"),
         (["status", "--storage", "URL"], "study s: 0 of 50 trials"),
         (["status", "s", "--watch", "--storage", "URL"], "0 of 50 trials"),
+        (["status", "begun", "--storage", "URL"], "calibration begun/calibration/"),
         (["trials", "s", "--storage", "URL"], "waiting"),
         (["spaces"], "patterns"),
         (["landmarks"], "se-everywhere"),

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +6,18 @@ import pytest
 
 from nas.architecture import Architecture
 from nas.errors import UserError
-from nas.estimate.calibrate import CalibrationTask, Progress, Run, calibrate, conclude, make_task, spread_sample
+from nas.estimate.calibration.judge import conclude
+from nas.estimate.calibration.runner import Runner
+from nas.estimate.calibration.runs import Result, Run
+from nas.estimate.calibration.sample import spread_sample
+from nas.estimate.calibration.task import CalibrationTask, make_task
 from nas.estimate.config import CalibrationConfig
 from nas.estimate.predictor import choices
-from nas.estimate.store import FileStore, Result
+from nas.measurement import Interrupted
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
-from nas.training.config import DataConfig, TrainingConfig
+from nas.training.config import TrainingConfig
+from nas.training.data import open_data
 from tests.estimate.conftest import DATA
 
 
@@ -22,7 +26,7 @@ def task(space: SearchSpace, training: TrainingConfig) -> CalibrationTask:
     config = CalibrationConfig(
         architectures=8, seeds=2, brief_epochs=(1,), fractions=(0.5,), shared_epochs=(1,), networks=2, norm_images=64
     )
-    return make_task(space, DATA, training.model_copy(update={"epochs": 1}), config=config)
+    return make_task(space, DATA, open_data(DATA).summary, training.model_copy(update={"epochs": 1}), config=config)
 
 
 def simulated(task: CalibrationTask, noise: float, cheap: float) -> dict[str, Result]:
@@ -41,63 +45,9 @@ def simulated(task: CalibrationTask, noise: float, cheap: float) -> dict[str, Re
     return {run.key: result(run) for run in task.runs}
 
 
-def test_a_calibration_goes_on_where_it_stopped(task: CalibrationTask, tmp_path: Path) -> None:
-    class Stops(FileStore):
-        def add(self, task: str, run: str, result: Result) -> None:
-            super().add(task, run, result)
-            if len(self.results(task)) == 11:
-                raise KeyboardInterrupt
-
-    path = tmp_path / "results.jsonl"
-    with pytest.raises(KeyboardInterrupt):
-        calibrate(task, Stops(path))
-    with path.open("a") as file:
-        file.write('{"task": "torn')
-    seen: list[Progress] = []
-    found = calibrate(task, FileStore(path), on_progress=seen.append)
-    assert (seen[0].done, seen[0].total, seen[-1].share) == (11, len(task.runs), 1.0)
-    assert len(path.read_text().splitlines()) == len(task.runs)
-    assert (found.num_architectures, found.num_seeds) == (8, 2)
-    assert json.loads(json.dumps(found.to_dict()))["advice"] == found.advice
-    names = {fidelity.name for fidelity in found.fidelities}
-    assert {"brief, 1 epoch", "fraction 0.5, 1 epoch", "shared, 1 epoch, 2 networks, by loss"} <= names
-    assert "predictor, 16 trainings" in names
-    assert found.predictor is not None
-    assert found.predictor.num_trainings == 16
-
-
-def test_worker_processes_give_what_one_process_gives(task: CalibrationTask, tmp_path: Path) -> None:
-    few = dataclasses.replace(
-        task, config=task.config.model_copy(update={"brief_epochs": (), "fractions": (), "networks": 1})
-    )
-    stores = [FileStore(tmp_path / f"{workers}.jsonl") for workers in (1, 2)]
-    for workers, store in enumerate(stores, start=1):
-        calibrate(few, store, workers=workers)
-    one, two = (store.results(few.digest) for store in stores)
-    assert one.keys() == two.keys()
-    for run in few.runs:
-        what = "scores" if run.kind == "shared" else "accuracy"
-        assert one[run.key][what] == two[run.key][what]
-
-
-def test_results_of_another_task_are_not_used(task: CalibrationTask, tmp_path: Path) -> None:
-    store = FileStore(tmp_path / "results.jsonl")
-    store.add(task.digest, "run", {"a": 1})
-    other = dataclasses.replace(task, training=TrainingConfig(epochs=3))
-    assert other.digest != task.digest
-    assert (store.results(task.digest), store.results(other.digest)) == ({"run": {"a": 1}}, {})
-
-
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    path.write_text("hello\n")
-    with pytest.raises(UserError, match=r"results.jsonl, line 1: expected a calibration result, got 'hello'"):
-        FileStore(path).results("t")
-
-
 def planted_task(space: SearchSpace, architectures: int = 32) -> CalibrationTask:
     config = CalibrationConfig(architectures=architectures, seeds=3, brief_epochs=(1,), fractions=())
-    return make_task(space, DATA, TrainingConfig(epochs=2), config=config)
+    return make_task(space, DATA, open_data(DATA).summary, TrainingConfig(epochs=2), config=config)
 
 
 def test_a_score_that_ranks_is_found_and_advised(space: SearchSpace) -> None:
@@ -175,9 +125,40 @@ def test_a_space_with_too_few_architectures_is_refused() -> None:
     stages = {str(n): {"pattern": ["none"]} for n in (1, 2)}
     space = SearchSpace.from_dict({"schema": 1, "choices": choices, "stages": stages})
     with pytest.raises(UserError, match=r"calibrate.architectures: expected at least 8, got 4"):
-        make_task(space, DataConfig(num_train=128), TrainingConfig())
+        make_task(space, DATA, open_data(DATA).summary, TrainingConfig())
 
 
 def test_a_plain_architecture_is_in_every_sample_that_can_hold_it(space: SearchSpace) -> None:
     plain = Architecture.plain(space.backbone, num_classes=10, in_chans=1)
     assert spread_sample(space, 8, seed=3)[0].digest == plain.digest
+
+
+def test_a_run_goes_on_from_its_checkpoint_to_the_same_result(task: CalibrationTask, tmp_path: Path) -> None:
+    task = dataclasses.replace(task, training=task.training.model_copy(update={"epochs": 3}))
+    shared = next(run for run in task.runs if run.kind == "shared")
+    runs = [task.truth[0], dataclasses.replace(shared, epochs=3)]
+    for number, run in enumerate(runs):
+        told: list[int] = []
+        checkpoint = tmp_path / f"{number}.ckpt"
+        broken_off = Runner(task, folder=tmp_path, should_stop=lambda told=told: bool(told))
+        with pytest.raises(Interrupted):
+            broken_off.do(run, on_epoch=lambda epoch, told=told: told.append(epoch.epoch), checkpoint=checkpoint)
+        assert told == [0]
+        seen: list[int] = []
+        runner = Runner(task, folder=tmp_path)
+        resumed = runner.do(run, on_epoch=lambda epoch, seen=seen: seen.append(epoch.epoch), checkpoint=checkpoint)
+        assert seen == list(range(1, run.epochs)), "what the checkpoint holds is not trained again"
+        whole = runner.do(run)
+        for key in ("accuracy", "loss", "scores"):
+            assert resumed.result.get(key) == whole.result.get(key)
+
+
+def test_the_plain_weights_are_trained_once_for_all(
+    task: CalibrationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = dataclasses.replace(task.truth[0], kind="inherit", seed=1000)
+    first = Runner(task, folder=tmp_path).do(run).result
+    monkeypatch.setattr(Runner, "_make_plain", lambda *_: pytest.fail("trained again"))
+    again = Runner(task, folder=tmp_path).do(run).result
+    assert first["accuracy"] == again["accuracy"]
+    assert [path.suffix for path in tmp_path.glob("plain-*") if path.suffix != ".lock"] == [".safetensors"]

@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from nas.architecture import StageFusion
+from nas.report.candidates import CandidateSummary
 from nas.report.live import CURVE_WIDTH, screen, sparkline
-from nas.report.summary import CandidateSummary, Summary
+from nas.report.summary import Summary
 from nas.report.summary_text import pace_text
 from nas.study.records import TrialRecord, WorkerRecord
 

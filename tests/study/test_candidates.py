@@ -25,7 +25,6 @@ from nas.study.run.scoring import PredictingWorker, SharedWorker
 from nas.study.run.stop import StopFlag
 from nas.study.run.worker import Worker
 from nas.study.store import tables
-from nas.study.store.calibrations import CalibrationTable
 from nas.study.store.engine import open_engine
 from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study, open_study, study_names
@@ -217,21 +216,15 @@ def test_a_predictor_without_a_calibration_is_refused(config: StudyConfig, url: 
     assert stored_study(url, "s") is None
 
 
-def test_a_calibration_keeps_its_first_results(url: str) -> None:
-    table = CalibrationTable(url)
-    table.add("task", "a", {"accuracy": [0.5, 0.75]})
-    table.add("task", "a", {"accuracy": [0.1]})
-    table.add("other", "a", {})
-    assert CalibrationTable(url).results("task") == {"a": {"accuracy": [0.5, 0.75]}}
-    assert stored_study(url, "s") is None
-
-
 NEW = {
     2: ((tables.scores, tables.calibrations), {"nas_studies": ["candidates_of"]}),
     3: ((tables.tests,), {"nas_studies": ["confirms"]}),
     4: ((tables.costs, tables.promotions), {"nas_epochs": ["val_top5", "val_macro_f1", "val_balanced_accuracy"]}),
     5: ((), {"nas_studies": ["clock_ms"]}),
-    6: ((tables.members,), {"nas_workers": ["machine", "process_start"]}),
+    6: (
+        (tables.members,),
+        {"nas_workers": ["machine", "process_start", "deaths_before"], "nas_studies": ["deaths", "calibrates"]},
+    ),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.architecture import Architecture
 from nas.comparison import Correct, Difference, Mean, Values, differences, image_variance, mean_of
-from nas.study.records import ENDED, TrialRecord
+from nas.study.records import TrialRecord
 from nas.study.store.reader import Study
 
 CANDIDATES_KEY = "confirmed_candidates"
@@ -42,16 +42,6 @@ class ConfirmedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a confirmation is."""
-
-    done: int
-    total: int
-    """Trainings: networks × seeds."""
-    failed: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Row:
     """One network beside the plain one and the best landmark."""
 
@@ -78,13 +68,6 @@ class Judgement:
     """Of the landmarks that are neither plain nor the winner, the best by validation accuracy."""
     failed: tuple[str, ...]
     """Networks that lack a seed because a training failed: they are not compared."""
-
-
-def progress_of(parts: Sequence[Study]) -> Progress:
-    """The trainings of a confirmation's companion studies."""
-    states = [record.state for part in parts for record in part.trials()]
-    ended = sum(state in ENDED for state in states)
-    return Progress(done=ended, total=sum(part.target for part in parts), failed=states.count("fail"))
 
 
 def judged(study: Study) -> Judgement | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nas.errors import UserError
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
+from nas.study.launch import processes
 from nas.study.launch.engines import Engine
 from nas.study.store.urls import check_driver, redact, refuse_network, sqlite_path
 from nas.training.tracking import check_tracker
@@ -56,10 +57,26 @@ def open_checked(config: StudyConfig) -> "tuple[DataSource, SearchSpace]":
     check_sampler(config.sampler, space)
     check_constraints(config, space, data.input_size)
     if asked := config.first_calibration:
-        task_of(config, asked)
+        task_of(config, data.summary, asked)
     return data, space
 
 
 def describe(config: StudyConfig) -> "DataSummary":
     """What `open_checked` finds out about the data, as another process can be told."""
     return open_checked(config)[0].summary
+
+
+def read_data(config: StudyConfig) -> "DataSummary":
+    """What `describe` says in a process of its own; while that imports torch, this one imports what storing needs.
+
+    Raises:
+        UserError: as `describe`.
+    """
+    processes.warm_up()
+    import alembic.context  # noqa: F401 - Optuna imports it late
+    import optuna  # noqa: F401
+
+    from nas.study.store import trials  # noqa: F401
+
+    summary: DataSummary = processes.ask(describe, config)
+    return summary

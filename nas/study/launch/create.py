@@ -85,8 +85,6 @@ def create_study(
     Raises:
         UserError: `estimate: predictor` without a calibration to fit it to, or a study of Optuna's has this name.
     """
-    import alembic.context  # noqa: F401 - Optuna would import it late; now it need not be waited for
-
     from nas.study.store.optuna_storage import make_optuna_study, make_storage
     from nas.study.store.trials import add_waiting_members
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from nas.study.calibration.work import THREADS, CalibrationWorker
 from nas.study.confirm.train import TestedTraining, confirm_networks
 from nas.study.launch.processes import TIME_LIMIT_SIGNALS, let_signals_through, place_sockets
 from nas.study.run.scoring import score_candidates
@@ -47,6 +48,9 @@ def join_study(
     if study.confirms is not None:
         tested = TestedTraining(study, device=device, threads=threads, shared=shared)
         confirm_networks(study, tested, stop=stop, worker_id=worker_id)
+    elif study.calibrates is not None:
+        training = Training(study, device=device, threads=THREADS, shared=shared)
+        CalibrationWorker(study, training, stop=stop, worker_id=worker_id).run(max_trials, stay=stay)
     else:
         candidates = study.candidates()
         if candidates is not None and candidates.num_ended() < candidates.target:

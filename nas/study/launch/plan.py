@@ -58,7 +58,7 @@ def plan_study(config: StudyConfig, num_workers: int) -> Plan:
     epoch_s = data.summary.num_train / pace.train + data.summary.num_val / pace.val
     trial_s = config.training.epochs * epoch_s
     asked = config.first_calibration
-    runs = task_of(config, asked).runs if asked else []
+    runs = task_of(config, data.summary, asked).runs if asked else []
     calibration_s = sum(run.effort for run in runs) * epoch_s / num_workers
     return Plan(
         space=space,

@@ -69,13 +69,15 @@ class Standing(NamedTuple):
 
 
 def needed(study: Study, trials: Iterable[Standing], *, over: bool) -> Needed:
-    """What the trials of a study need. Of a confirmation, one seed keeps all networks, the others none.
+    """What the trials of a study need. Of a confirmation, one seed keeps all networks; others, and calibrations, none.
 
     Args:
         over: whether no trial will be trained any more, also none that a rung has stopped.
     """
     every = tuple(trials)
-    if study.confirms is None:
+    if study.calibrates is not None:
+        kept = set()
+    elif study.confirms is None:
         kept = _front(study, every) | {t.number for t in every if t.landmark == "plain"}
     else:
         kept = {t.number for t in every if t.state == "complete" and study.provenance[KEEPS_KEY]}

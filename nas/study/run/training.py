@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -21,6 +21,7 @@ from nas.training.run import train
 from nas.training.turns import Turns
 
 OnEpoch = Callable[[EpochRecord], str | None]
+T = TypeVar("T")
 
 
 class Measure(Protocol):
@@ -91,9 +92,14 @@ class Training:
                 should_stop=before_batch,
                 checkpoint=checkpoint,
             )
-            return self._robust(run, checkpoint)
+            return self.robust(run, checkpoint)
 
-    def _robust(self, run: Callable[[], Measurement], checkpoint: Path) -> Measurement:
+    def robust(self, run: Callable[[], T], checkpoint: Path) -> T:
+        """What ``run`` gives; begun anew where ``checkpoint`` is of no use.
+
+        Raises:
+            OutOfMemory: other workers use the device too, and it has no room left for this one.
+        """
         try:
             return run()
         except CheckpointError:  # torn, or of another version: the seed gives the same epochs again

@@ -188,9 +188,7 @@ class Worker:
         """Draw, train and store one trial; False where it was handed over to another worker."""
         try:
             with self.storage.fenced(trial._trial_id, self.ledger.worker_id):
-                architecture = self._architecture(trial)
-                if architecture is not None and self._allowed(trial, architecture):
-                    self._measure(trial, architecture)
+                self._do(trial)
             self._failures_in_a_row = 0
         except Interrupted:
             self._put_back(trial._trial_id)
@@ -205,6 +203,12 @@ class Worker:
                 return False
         self.ledger.release(trial._trial_id)
         return True
+
+    def _do(self, trial: Trial) -> None:
+        """What a trial of this study is there for, stored and told."""
+        architecture = self._architecture(trial)
+        if architecture is not None and self._allowed(trial, architecture):
+            self._measure(trial, architecture)
 
     def _note_failure(self, trial: Trial, error: Exception) -> bool:
         """Store what went wrong; False where the trial is another's by now, or was ended by no worker.

@@ -1,34 +1,40 @@
-"""Calibrations in the study database: one row a run, so that they go on where they stopped."""
+"""Calibrations in the study database: what their runs gave, one row a run, whichever study did them."""
 
 import sqlalchemy as sa
 
-from nas.estimate.store import Result
+from nas.estimate.calibration.runs import Result
 from nas.study.store import tables
-from nas.study.store.engine import open_engine
+from nas.study.store.engine import only_reading, open_engine
 from nas.study.store.errors import explained
-from nas.study.store.lock import making_studies
-from nas.study.store.optuna_storage import close_storage, make_storage
+from nas.study.store.trials import Ledger, insert_missing
 
 
-class CalibrationTable:
-    """A `nas.estimate.store.CalibrationStore`; the database is made where there is none."""
+def results_of(url: str, task: str) -> dict[str, Result]:
+    """Every result of a task (a digest), by the key of its run; the database has to exist."""
+    ours = tables.calibrations.c
+    with explained(url), open_engine(url).connect() as connection:
+        rows = connection.execute(sa.select(ours.run, ours.result).where(ours.task == task))
+        return {row.run: row.result for row in rows}
 
-    def __init__(self, url: str) -> None:
-        with making_studies(url):
-            close_storage(make_storage(url))
-        self._url, self._engine = url, open_engine(url)
 
-    def results(self, task: str) -> dict[str, Result]:
-        """Every result of a task, by the key of its run."""
+class CalibrationLedger(Ledger):
+    """What a worker on a calibration writes."""
+
+    def begin(self, trial_id: int, digest: str) -> None:
+        """Enter a trial with the digest of its run, so that workers that die on it are counted."""
+        row = {"trial_id": trial_id, "study_id": self.study_id, "digest": digest, "landmark": None, "crashes": 0}
+        with self._owning(trial_id) as connection:
+            insert_missing(connection, tables.trials, row)
+
+    def result(self, task: str, run: str) -> Result | None:
+        """What a run gave; None before it was done."""
         ours = tables.calibrations.c
-        with explained(self._url), self._engine.connect() as connection:
-            rows = connection.execute(sa.select(ours.run, ours.result).where(ours.task == task))
-            return {row.run: row.result for row in rows}
+        query = sa.select(ours.result).where(ours.task == task, ours.run == run)
+        with only_reading(), self._engine.connect() as connection:
+            found: Result | None = connection.scalar(query)
+            return found
 
-    def add(self, task: str, run: str, result: Result) -> None:
+    def record(self, trial_id: int, task: str, run: str, result: Result) -> None:
         """Keep a result; one that another calibration of the same task has brought stays."""
-        with explained(self._url), self._engine.begin() as connection:
-            ours = tables.calibrations.c
-            if connection.scalar(sa.select(ours.run).where(ours.task == task, ours.run == run)) is None:
-                row = {"task": task, "run": run, "result": dict(result)}
-                connection.execute(sa.insert(tables.calibrations).values(row))
+        with self._owning(trial_id) as connection:
+            insert_missing(connection, tables.calibrations, {"task": task, "run": run, "result": dict(result)})

@@ -3,8 +3,8 @@
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 from nas.study.records import TrialRecord, WorkerRecord, best_of, file_name, front_of
 
+RUNS_KEY = "calibration_runs"
+"""Where the provenance of a calibration holds the keys of its runs."""
+
 
 class Study:
     """A stored study, read-only. Every call of `trials` reads the database again."""
@@ -46,6 +49,8 @@ class Study:
         self.created_at: float = row["created_at"]
         self.confirms: int | None = row["confirms"]
         """The study whose networks this one trains again with another seed."""
+        self.calibrates: str | None = row["calibrates"]
+        """The name of the study that this one is the calibration of."""
 
     @cached_property
     def settings(self) -> StudyConfig:
@@ -56,6 +61,11 @@ class Study:
     def predictor(self) -> Mapping[str, Any]:
         """What `estimate: predictor` ranks candidates by: the fields of `nas.estimate.predictor.Predictor`."""
         return dict(self.provenance["calibration"]["predictor"])
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The keys of what the trials of a calibration do, by their numbers; of any other study none."""
+        return tuple(self.provenance[RUNS_KEY]) if self.calibrates is not None else ()
 
     @cached_property
     def num_val(self) -> int:
@@ -89,7 +99,8 @@ class Study:
         """This study and those that work for it."""
         candidates = self.candidates()
         others = self.confirmations() if self.confirms is None else []
-        return [self, *([candidates] if candidates else []), *others]
+        calibrations = _calibrations(self._engine, self.url, self.name)
+        return [self, *([candidates] if candidates else []), *others, *calibrations]
 
     def test_results(self) -> "dict[str, NDArray[np.bool_]]":
         """By digest, which test images (n,) a network classified correctly; only confirmations have any."""
@@ -157,8 +168,9 @@ class Study:
             rows = connection.execute(_trials_query(self.study_id)).mappings().all()
             epochs = _epochs_by_trial(connection, self.study_id)
             events = _events_by_trial(connection, self.study_id)
-        settings = self.settings
-        return tuple(_record(row, epochs[row["trial_id"]], events[row["trial_id"]], settings) for row in rows)
+        settings, runs = self.settings, self.runs
+        records = (_record(row, epochs[row["trial_id"]], events[row["trial_id"]], settings) for row in rows)
+        return tuple(records) if not runs else tuple(_of_run(record, runs) for record in records)
 
     def promotions(self) -> set[tuple[int, int]]:
         """(number of the trial, epochs): rungs past which a trial was let after it had been stopped there."""
@@ -322,6 +334,11 @@ def _record(
     )
 
 
+def _of_run(record: TrialRecord, runs: Sequence[str]) -> TrialRecord:
+    """A trial of a calibration: it is no candidate, whatever its score."""
+    return replace(record, run=runs[record.number] if record.number < len(runs) else None, merit=None)
+
+
 def _moment(value: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
@@ -329,9 +346,23 @@ def _moment(value: datetime | str | None) -> datetime | None:
 def study_names(url: str) -> list[str]:
     """The names of all fusion-nas studies in a database, without those that work for another."""
     engine, ours = open_engine(url), tables.studies.c
-    query = sa.select(ours.name).where(ours.candidates_of.is_(None), ours.confirms.is_(None)).order_by(ours.study_id)
+    alone = (column.is_(None) for column in (ours.candidates_of, ours.confirms, ours.calibrates))
+    query = sa.select(ours.name).where(*alone).order_by(ours.study_id)
     with explained(url), engine.connect() as connection:
         return list(connection.scalars(query))
+
+
+def calibrations_in(url: str, name: str | None = None) -> list[Study]:
+    """The calibrations in a database, oldest first; only those of the study ``name`` where that is given."""
+    return _calibrations(open_engine(url), url, name)
+
+
+def _calibrations(engine: sa.Engine, url: str, name: str | None) -> list[Study]:
+    ours = tables.studies.c
+    wanted = ours.calibrates.is_not(None) if name is None else ours.calibrates == name
+    with explained(url), engine.connect() as connection:
+        rows = connection.execute(sa.select(tables.studies).where(wanted).order_by(ours.study_id)).mappings().all()
+    return [Study(engine, url, dict(row)) for row in rows]
 
 
 def open_study(url: str, name: str) -> Study:

@@ -34,12 +34,13 @@ studies = sa.Table(
     sa.Column("candidates_of", sa.Integer),  # since version 2
     sa.Column("confirms", sa.Integer),  # since version 3
     sa.Column("clock_ms", sa.Float),  # since version 5
-    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),  # since version 6
+    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),  # since version 6, as the next one
+    sa.Column("calibrates", sa.String(512)),
 )
 """A study whose trials are cheap scores names the one that trains the best of them; one that trains networks again
-with another seed names the one that found them. What the plain network took when it was first timed is the clock of
-the study: all latencies are on its scale. Deaths are of workers, one after the other, with no epoch in between: see
-`nas.study.store.deaths`."""
+with another seed names the one that found them; a calibration has the name of the study that it is for, which may not
+exist yet. What the plain network took when it was first timed is the clock of the study: all latencies are on its
+scale. Deaths are of workers, one after the other, with no epoch in between: see `nas.study.store.deaths`."""
 
 architectures = sa.Table(
     "nas_architectures",
@@ -59,7 +60,8 @@ trials = sa.Table(
     sa.Column("reason", sa.String(256)),
     sa.UniqueConstraint("study_id", "digest"),
 )
-"""A trial owns its architecture: no other trial of the study may train the same digest."""
+"""A trial owns its architecture: no other trial of the study may train the same digest. The trials of a calibration
+train one architecture several times: their digests are those of their runs."""
 
 members = sa.Table(
     "nas_members",
@@ -138,6 +140,7 @@ calibrations = sa.Table(
     sa.Column("run", sa.String(128), primary_key=True),
     sa.Column("result", sa.JSON, nullable=False),
 )
+"""What the runs of calibrations gave, by the digest of the task and the key of the run: whichever study did them."""
 
 tests = sa.Table(
     "nas_tests",

@@ -249,9 +249,9 @@ def give_architecture(
     if (owner := connection.scalar(query)) is not None:
         return int(owner)
     content = {"digest": digest, "content": architecture.canonical().to_dict()}
-    _insert_missing(connection, tables.architectures, content)
+    insert_missing(connection, tables.architectures, content)
     row = {"trial_id": trial_id, "study_id": study_id, "digest": digest, "landmark": landmark, "crashes": 0}
-    inserted = _insert_missing(connection, tables.trials, row)
+    inserted = insert_missing(connection, tables.trials, row)
     return trial_id if inserted else int(connection.scalar(query) or trial_id)
 
 
@@ -297,7 +297,7 @@ def _event_row(trial_id: int, seed: int, event: StabilityEvent) -> dict[str, Any
     return {"trial_id": trial_id, "seed": seed, **asdict(event), "trace": list(event.trace)}
 
 
-def _insert_missing(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> bool:
+def insert_missing(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> bool:
     """Insert a row unless its key is taken; True where it was inserted."""
     savepoint = connection.begin_nested()
     try:

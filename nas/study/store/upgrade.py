@@ -30,6 +30,7 @@ UPGRADES = (
     ),
     (6, "ALTER TABLE nas_studies ADD COLUMN deaths INTEGER DEFAULT 0 NOT NULL"),
     (6, "ALTER TABLE nas_workers ADD COLUMN deaths_before INTEGER DEFAULT 0 NOT NULL"),
+    (6, "ALTER TABLE nas_studies ADD COLUMN calibrates VARCHAR(512)"),
 )
 """By the version that brought it; new tables need none but what they are filled with."""
 

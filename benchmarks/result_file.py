@@ -1,35 +1,25 @@
-"""Where the results of a calibration are kept, one by one, so that it can be broken off at any time."""
+"""Where results are kept, one by one, so that what makes them can be broken off at any time."""
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nas.errors import UserError
-
-Result = Mapping[str, Any]
-"""What one run gave, as JSON can hold it."""
-
-
-class CalibrationStore(Protocol):
-    """Results by task and run; one process writes."""
-
-    def results(self, task: str) -> dict[str, Result]:
-        """Every result of a task (a digest), by the key of its run."""
-
-    def add(self, task: str, run: str, result: Result) -> None:
-        """Keep a result durably."""
+from nas.estimate.calibration.runs import Result
 
 
 class FileStore:
-    """A file of JSON lines. What a crash cut short is removed, and the run done again."""
+    """Results by task and run in a file of JSON lines; one process writes.
+
+    What a crash cut short is removed, and the run done again.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def results(self, task: str) -> dict[str, Result]:
-        """Read the file; it need not exist yet."""
+        """Every result of a task (a digest), by the key of its run; the file need not exist yet."""
         if not self.path.exists():
             return {}
         rows = [self._parsed(line, number) for number, line in enumerate(self._whole_lines(), start=1)]
