@@ -87,8 +87,8 @@ def create_study(
     """
     import alembic.context  # noqa: F401 - Optuna would import it late; now it need not be waited for
 
+    from nas.study.store.leases import add_waiting_members
     from nas.study.store.optuna_storage import make_optuna_study, make_storage
-    from nas.study.store.trials import add_waiting_members
 
     if config.estimate.by == "predictor" and calibration is None:
         raise UserError("estimate: predictor needs the study's calibration; nas search begins with it")
