@@ -53,8 +53,9 @@ def confirm(
     """Train the best networks, the plain one and the landmarks in full with fresh seeds, and test them once.
 
     Says whether the best is better than the plain network. The same command again goes on where it stopped;
-    a larger --top or --seeds adds to what is there.
+    a larger --top or --seeds adds to what is there. Exit code 1 where no verdict is possible.
     """
+    from nas.cli.progress import say
     from nas.report.confirm import verdict
     from nas.study.confirm.prepare import prepare_confirmation
     from nas.study.confirm.train import drop_losers
@@ -64,6 +65,7 @@ def confirm(
     starter = chosen_engine(
         engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set
     )
+    starter.check(study.url)
     prepare_confirmation(study, top=top, num_seeds=seeds)
     if _train(study, starter):
         return INTERRUPTED
@@ -71,13 +73,11 @@ def confirm(
     said = verdict(study)
     if said is not None:
         _print(study, said, as_json=as_json)
-    if said is None or said.judgement is None:
-        from nas.cli.progress import say
-
-        seed = study.confirmations()[0].name
-        say(f"no verdict over study {study.name!r}; nas trials {seed} says what failed with the first of the seeds")
-        return 1
-    return 0
+    if said is not None and said.judgement is not None:
+        return 0
+    first = study.confirmations()[0].name
+    say(f"no verdict over study {study.name!r}; nas trials {first} says what failed with the first of the seeds")
+    return 1
 
 
 def _train(study: "Study", engine: "Engine") -> bool:

@@ -39,6 +39,7 @@ def resume(
     starter = chosen_engine(
         engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set
     )
+    starter.check(study.url)
     if trials is not None:
         wanted = study.target + trials
         if (target := set_target(study, wanted)) < wanted:

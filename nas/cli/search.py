@@ -59,7 +59,7 @@ def search(
         engine, config.to_dict(), workers=workers, devices=devices, per_device=per_device, options=engine_set
     )
     check_place(config, storage, starter)
-    study = stored_study(storage, config.name)
+    study = stored_study(storage, config.name, upgrade=not dry_run)
     moved = study is not None and check_same(config, study)
     if dry_run:
         return _print_plan(config, starter.num_workers)

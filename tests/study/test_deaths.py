@@ -7,38 +7,42 @@ import pytest
 from nas.study.recovery import recover
 from nas.study.store.sweep import MAX_CRASHES, sweep
 
+from nas.space.landmarks import landmark_in
+from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
+from nas.study.doctor import recover
 from nas.study.launch.create import create_study
 from nas.study.launch.engines import local
 from nas.study.launch.engines.local import LocalWorkers
 from nas.study.run.stop import StopFlag
 from nas.study.run.worker import Worker
 from nas.study.store.deaths import MAX_DEATHS, WorkersDie
+from nas.study.store.leases import MAX_CRASHES, sweep
 from nas.study.store.reader import Study
 from nas.study.store.studies import begin_anew, count_death, deaths_so_far
 from nas.study.store.trials import Ledger
+from nas.study.store.workers import join, leave
 
 from .conftest import SUMMARY
 from .test_disk_full import Quick
 
 
-def dies(study: Study, storage: optuna.storages.RDBStorage, name: str) -> Ledger:
-    """A worker that takes a trial and is gone; another one notices."""
-    ledger = Ledger(storage, study.study_id, name)
-    ledger.join("cpu")
+def begins(study: Study, storage: optuna.storages.RDBStorage, name: str) -> None:
+    """A worker that takes a trial."""
+    join(storage.engine, study.study_id, name, "cpu")
+    ledger = Ledger(storage.engine, study.study_id, name)
+    trial_id = ledger.take_waiting()
     trial = optuna.load_study(study_name="s", storage=storage).ask()
-    assert ledger.lease(trial._trial_id)
-    ledger.own(trial._trial_id, study_network(study, trial))
-    ledger.leave()
-    sweep(storage, study.study_id)
-    return ledger
+    assert trial._trial_id == trial_id
+    space = SearchSpace.from_dict(study.space)
+    ledger.own(trial_id, landmark_in(space, trial.user_attrs["landmark"]), trial.user_attrs["landmark"])
 
 
-def study_network(study: Study, trial: optuna.Trial) -> object:
-    from nas.space.landmarks import landmark_in
-    from nas.space.space import SearchSpace
-
-    return landmark_in(SearchSpace.from_dict(study.space), trial.user_attrs["landmark"])
+def dies(study: Study, storage: optuna.storages.RDBStorage, name: str) -> None:
+    """A worker that takes a trial and is gone; another one notices."""
+    begins(study, storage, name)
+    leave(storage.engine, name)
+    assert sweep(storage.engine, study.study_id, None) == 1
 
 
 def test_worker_after_worker_that_dies_stops_the_study(stored: Study, storage: optuna.storages.RDBStorage) -> None:
@@ -67,14 +71,11 @@ def test_an_epoch_in_between_shows_that_a_candidate_was_to_blame(
 
 
 def test_what_ends_many_workers_at_once_is_one_death(stored: Study, storage: optuna.storages.RDBStorage) -> None:
-    workers = [Ledger(storage, stored.study_id, f"w{number}") for number in range(3)]
-    for worker in workers:
-        worker.join("cpu")
-        trial = optuna.load_study(study_name="s", storage=storage).ask()
-        worker.lease(trial._trial_id)
-    for worker in workers:
-        worker.leave()
-    sweep(storage, stored.study_id)
+    for name in "abc":
+        begins(stored, storage, name)
+    for name in "abc":
+        leave(storage.engine, name)
+    assert sweep(storage.engine, stored.study_id, None) == 3
     assert deaths_so_far(stored.url, "s") == 1
     count_death(stored.url, "s", 0)  # its launcher notices, too
     assert deaths_so_far(stored.url, "s") == 1

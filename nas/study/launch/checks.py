@@ -6,7 +6,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from nas.errors import StorageError
+from nas.errors import UserError
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
 from nas.study.launch.engines import Engine
@@ -32,7 +32,7 @@ def check_place(config: StudyConfig, url: str, engine: Engine) -> None:
         refuse_network(path, url)
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise StorageError(f"{redact(url)}: the folder {folder} is not writable")
+            raise UserError(f"{redact(url)}: the folder {folder} is not writable")
     engine.check(url)
 
 

@@ -94,6 +94,11 @@ class Leases:
         with only_reading(), self._engine.connect() as connection:
             return connection.scalar(query) is not None
 
+    def check_deaths(self) -> None:
+        """Raise `nas.study.store.deaths.WorkersDie` where worker after worker has died."""
+        with only_reading(), self._engine.connect() as connection:
+            check_deaths(connection, self.study_id)
+
     def any_leased(self) -> bool:
         """Whether a worker is not yet done with a trial of the study."""
         query = sa.select(tables.leases.c.trial_id).where(tables.leases.c.study_id == self.study_id)

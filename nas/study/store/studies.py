@@ -13,13 +13,18 @@ from nas.study.store.upgrade import NoStudies
 from nas.study.store.urls import sqlite_path
 
 
-def stored_study(url: str, name: str) -> Study | None:
-    """The study of this name, None where the database or the study does not exist yet; an older one is upgraded."""
+def stored_study(url: str, name: str, *, upgrade: bool = True) -> Study | None:
+    """The study of this name, None where the database or the study does not exist yet.
+
+    Args:
+        upgrade: whether an older database is brought up to date; else it is refused.
+    """
     path = sqlite_path(url)
     if path is not None and (not path.exists() or path.stat().st_size == 0):
         return None
     try:
-        bring_up_to_date(url)
+        if upgrade:
+            bring_up_to_date(url)
         engine = open_engine(url)
     except NoStudies:
         return None
