@@ -40,7 +40,8 @@ from nas.errors import NasError, UserError  # noqa: E402
 from nas.machine import process_lives  # noqa: E402
 from nas.study.run.checkpoints import CheckpointFolder  # noqa: E402
 from nas.study.store import tables  # noqa: E402
-from nas.study.store.engine import clock, open_engine  # noqa: E402
+from nas.study.store.clock import clock  # noqa: E402
+from nas.study.store.engine import open_engine  # noqa: E402
 from nas.study.store.reader import Study, open_study  # noqa: E402
 from nas.study.store.workers import GRACE_VARIABLE  # noqa: E402
 from nas.training.checkpoint import Checkpoint  # noqa: E402

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from nas.study.recovery import recover
-from nas.study.store.sweep import MAX_CRASHES, sweep
 
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
