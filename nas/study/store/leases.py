@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from nas.errors import NasError
 from nas.study.store import tables
 from nas.study.store.clock import clock
-from nas.study.store.deaths import note_death_of
+from nas.study.store.deaths import check_deaths, note_death_of
 from nas.study.store.engine import only_reading
 from nas.study.store.workers import Watch, dead_workers
 
