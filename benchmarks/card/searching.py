@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nas.estimate.shared import SharedScorer, train_shared
 
 from benchmarks.card.setting import settings
+from nas.estimate.shared_scoring import SharedScorer
+from nas.estimate.shared_training import train_shared
 from nas.space.space import SearchSpace
 
 ROOT = Path(__file__).parents[2]

@@ -12,10 +12,9 @@ from nas.study.store.backup import check_database
 from nas.study.store.clock import clock_skew_s
 from nas.study.store.engine import disposed, open_engine, writing_engine
 from nas.study.store.errors import explained
-from nas.study.store.leases import sweep
+from nas.study.store.leases import add_waiting_members, sweep
 from nas.study.store.reader import Study
 from nas.study.store.studies import begin_anew
-from nas.study.store.trials import add_waiting_members
 from nas.study.store.upgrade import schema_version
 from nas.study.store.workers import HEARTBEAT_S, Watch, dead_workers, numbers_of
 

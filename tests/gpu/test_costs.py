@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from nas.estimate.shared import SharedScorer, train_shared
 
 from nas.architecture import Architecture
+from nas.estimate.shared_scoring import SharedScorer
+from nas.estimate.shared_training import train_shared
 from nas.fusion.cost import compare_cost
 from nas.fusion.models import build_model
 from nas.space.landmarks import landmark_in

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.study.calibration.task import ARCHITECTURES_KEY, digest_of
 from nas.study.config import StudyConfig
@@ -87,7 +86,7 @@ def _missing(
     task: "CalibrationTask",
     known: "Collection[str]",
     runs: list[str],
-    trials: "list[optuna.trial.FrozenTrial]",
+    trials: list[FrozenTrial],
 ) -> list[str]:
     """Keys of runs that have no result and that no trial is doing or will do.
 

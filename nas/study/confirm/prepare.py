@@ -16,11 +16,12 @@ from nas.study.optuna_private import id_of
 from nas.study.records import TrialRecord, front_of
 from nas.study.run.checkpoints import KEEPS_KEY, LANDMARK_ATTR
 from nas.study.store.errors import explained
+from nas.study.store.leases import add_waiting_members
 from nas.study.store.lock import making_studies
 from nas.study.store.optuna_storage import close_storage, make_optuna_study, open_storage
 from nas.study.store.reader import Study
 from nas.study.store.studies import add_studies, change_study
-from nas.study.store.trials import add_waiting_members, give_architectures
+from nas.study.store.trials import give_architectures
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

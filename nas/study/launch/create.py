@@ -85,8 +85,8 @@ def create_study(
     Raises:
         UserError: `estimate: predictor` without a calibration to fit it to, or a study of Optuna's has this name.
     """
+    from nas.study.store.leases import add_waiting_members
     from nas.study.store.optuna_storage import make_optuna_study, make_storage
-    from nas.study.store.trials import add_waiting_members
 
     if config.estimate.by == "predictor" and calibration is None:
         raise UserError("estimate: predictor needs the study's calibration; nas search begins with it")

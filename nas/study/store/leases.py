@@ -139,3 +139,12 @@ def sweep(engine: sa.Engine, study_id: int, watch: Watch | None, known_dead: Col
         crashed = worker.worker_id not in known_dead
         count += sum(put_back(engine, trial_id, worker.worker_id, crashed=crashed) for trial_id in worker.trial_ids)
     return count
+
+
+def add_waiting_members(engine: sa.Engine, study_id: int) -> None:
+    """Make trials that wait members of their study."""
+    trials = tables.optuna_trials.c
+    waiting = sa.select(trials.trial_id).where(trials.study_id == study_id, tables.state_text() == "WAITING")
+    with engine.begin() as connection:
+        if trial_ids := list(connection.scalars(waiting)):
+            add_members(connection, study_id, trial_ids)

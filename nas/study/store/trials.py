@@ -22,7 +22,7 @@ from nas.study.store import tables
 from nas.study.store.clock import clock
 from nas.study.store.deaths import forget_deaths
 from nas.study.store.engine import only_reading
-from nas.study.store.leases import Leases, add_members, require_lease
+from nas.study.store.leases import Leases, add_waiting_members, require_lease
 from nas.study.store.optuna_trials import stored_number
 from nas.study.store.reader import cost_of, epoch_of
 
@@ -229,15 +229,6 @@ class Ledger(Leases):
     def adopt_waiting(self) -> None:
         """Make trials that wait members of the study: also those that the user has enqueued with Optuna."""
         add_waiting_members(self._engine, self.study_id)
-
-
-def add_waiting_members(engine: sa.Engine, study_id: int) -> None:
-    """Make trials that wait members of their study."""
-    trials = tables.optuna_trials.c
-    waiting = sa.select(trials.trial_id).where(trials.study_id == study_id, tables.state_text() == "WAITING")
-    with engine.begin() as connection:
-        if trial_ids := list(connection.scalars(waiting)):
-            add_members(connection, study_id, trial_ids)
 
 
 def give_architecture(
