@@ -16,12 +16,15 @@ from nas.report.live import screen
 from nas.report.summary import ENDED_EARLY, Summary, counts_text, pace_text, summarise, summary_text
 from nas.study.launch.engines import Engine, Workers
 from nas.study.recovery import sweep_study
+from nas.study.results import BEST, FRONT, REPORT, TIMM
 from nas.study.store.errors import RECONNECT_S, connection_lost
+from nas.study.store.hints import command_line
 from nas.study.store.reader import Study
-from nas.study.store.urls import DEFAULT_URL, redact
 
 POLL_S = (0.5, 5.0)
 """Least and greatest rest between two looks; between them twenty times the CPU time of a look."""
+MORE_TRIALS = 10
+"""What a finished study is offered."""
 LINES_S = (10.0, 300.0)
 """Least and greatest distance of two lines in a log; between them a twentieth of the time so far."""
 
@@ -38,7 +41,8 @@ def work(study: Study, engine: Engine, limit_s: float | None) -> int:
     before = summarise(study)
     if before.done:
         say(f"study {study.name!r} has its {before.target} trials; nothing to do")
-        say(f"add some with: nas resume {study.name} --trials N{_storage_hint(study)}")
+        more = command_line("resume", study.name, "--trials", study.num_wanted + MORE_TRIALS, url=study.url)
+        say(f"add {MORE_TRIALS} with: {more}")
         typer.echo(summary_text(before))
         _write_results(study)
         return 0
@@ -58,7 +62,7 @@ def work(study: Study, engine: Engine, limit_s: float | None) -> int:
     typer.echo(summary_text(after))
     if interrupted or not after.done:
         why = "interrupted" if interrupted else "stopped before the end"
-        say(f"{why}, running trials wait again; go on with: nas resume {study.name}{_storage_hint(study)}")
+        say(f"{why}, running trials wait again; go on with: {command_line('resume', study.name, url=study.url)}")
         return INTERRUPTED if interrupted else 0
     _write_results(study)
     return 0
@@ -72,18 +76,14 @@ def _write_results(study: Study) -> None:
 
     if study.best() is None:
         return
-    best, page, model = (study.folder / name for name in ("best.yaml", "report.html", "timm"))
+    best, page, model = (study.folder / name for name in (BEST, REPORT, TIMM))
     export_architecture(study, "best", best)
     write_report(study, page)
     typer.echo(f"best network   {best}")
     typer.echo(f"report         {page}")
     if study.settings.goals.several:
-        say(f"for the front  {export_command(study, study.folder / 'front')}")
-    say(f"for timm       nas export {study.name}{_storage_hint(study)} --format timm -o {model}")
-
-
-def _storage_hint(study: Study) -> str:
-    return "" if study.url == DEFAULT_URL else f" --storage {redact(study.url)}"
+        say(f"for the front  {export_command(study, study.folder / FRONT)}")
+    say(f"for timm       {command_line('export', study.name, '--format', 'timm', '-o', model, url=study.url)}")
 
 
 def _follow(study: Study, workers: Workers) -> None:

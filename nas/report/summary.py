@@ -8,6 +8,7 @@ from typing import Any
 from nas.statistics import wilson_interval
 from nas.study.doctor import Health
 from nas.study.records import TrialRecord, WorkerRecord, best_of, front_of, landmark_of
+from nas.study.store.hints import command_line
 from nas.study.store.reader import Study
 
 SKEW_S = 5.0
@@ -56,6 +57,8 @@ class Summary:
     """The state of a study at one moment."""
 
     name: str
+    url: str
+    """Of its database."""
     target: int
     num_val: int
     states: dict[str, int]
@@ -127,6 +130,7 @@ def summarise(study: Study) -> Summary:
     ended = sum(t.state in ENDED for t in trials)
     return Summary(
         name=study.name,
+        url=study.url,
         target=target,
         num_val=study.num_val,
         states=dict(Counter(t.state for t in trials)),
@@ -239,7 +243,7 @@ def early_end(record: TrialRecord) -> str:
     return f"stopped after {len(record.epochs)} of {record.budget or '?'} epochs ({record.reason or record.state})"
 
 
-def health_text(health: Health, name: str) -> str:
+def health_text(health: Health, name: str, url: str) -> str:
     """What stands behind a study, in a line or two: the second names what `nas recover` mends."""
     lines = [foundation_text(health)]
     wrong = {
@@ -249,7 +253,7 @@ def health_text(health: Health, name: str) -> str:
     }
     if any(wrong.values()):
         counts = ", ".join(f"{count} {what}" for what, count in wrong.items() if count)
-        lines.append(f"{counts}: nas recover {name} mends that")
+        lines.append(f"{counts}; mend that with: {command_line('recover', name, url=url)}")
     return "\n".join(lines)
 
 
@@ -292,7 +296,8 @@ def front_text(summary: Summary, num_rows: int = FRONT_ROWS) -> str:
         network = marks[record.number] or " | ".join(record.stage_texts)
         lines.append(f"       {cells}  {record.number:<5}  {network}")
     if count > num_rows:
-        lines.append(f"       and {count - num_rows} more: nas trials {summary.name}")
+        every = command_line("trials", summary.name, url=summary.url)
+        lines.append(f"       and {count - num_rows} more: {every}")
     return "\n".join(lines)
 
 

@@ -13,15 +13,12 @@ from nas.estimate.brief import brief_config
 from nas.estimate.config import CalibrationConfig, EstimateConfig
 from nas.space.files import find_file
 from nas.space.landmarks import LANDMARKS
+from nas.study.companions import CANDIDATES, CONFIRM, check_new_name
 from nas.study.goals import KNOWN_COSTS, QUALITIES, Constraint, Direction, Objectives, Quantity
 from nas.training.config import DataConfig, GuardConfig, Tracker, TrainingConfig
 
 RUNTIME_KEYS = ("trials", "workers", "timeout_s", "tracking")
 """What may change when a stored study goes on; everything else decides what a score means."""
-CANDIDATES = "/candidates"
-"""What the name of a study's cheap scores has behind the study's own."""
-CONFIRM = "/confirm"
-"""What the name of a study's confirmation has behind the study's own, before the seed."""
 BRIEF_SHARE = 0.4
 """Epochs of a brief training, as a share of the full ones, where nobody says."""
 _COMPARED_ELSEWHERE = ("space",)
@@ -174,6 +171,7 @@ class StudyConfig(Document):
         for override in overrides:
             _apply(content, override)
         config = cls.parse(content, str(file))
+        check_new_name(config.name, str(file))
         space = Path(config.space)
         if space.suffix or len(space.parts) > 1:
             config = config.model_copy(update={"space": str(file.parent / space)})

@@ -30,6 +30,7 @@ from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study
 from nas.study.store.sweep import put_back, sweep
 from nas.study.store.trials import LeaseLost, Ledger, new_worker_id
+from nas.study.store.urls import sqlite_url
 from nas.study.store.workers import grace_s
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
@@ -346,7 +347,9 @@ class Worker:
 def _tracking(study: Study, config: StudyConfig) -> Tracking:
     """Where trials are tracked; `UserError` where this machine lacks the package."""
     check_tracker(config.tracking)
-    return Tracking(tracker=config.tracking, study=study.name, folder=study.folder.parent / "tracking")
+    folder = study.folder.parent / "tracking"
+    database = sqlite_url((folder / "mlflow.db").resolve())
+    return Tracking(tracker=config.tracking, study=study.name, folder=folder, mlflow_url=database)
 
 
 def _parameters(trial: Trial, architecture: Architecture) -> dict[str, object]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from nas.errors import StorageError
-from nas.study.store.urls import redact, sqlite_path
+from nas.study.store.urls import redact, sqlite_path, without_secrets
 
 RECONNECT_S = 300
 """How long a worker waits for a database server that went away."""
@@ -20,7 +20,7 @@ CONNECTION_LOST = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.Pendin
 
 def explain(url: str, error: Exception) -> StorageError:
     """One line for a database that cannot be used."""
-    cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+    cause = without_secrets(str(getattr(error, "orig", error)).strip().splitlines()[0], url)
     hints = {
         "file is not a database": "this file is not an SQLite database; choose another path",
         "readonly database": "the database is read-only; make it writable or copy it with `nas backup`",

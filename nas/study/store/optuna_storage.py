@@ -16,7 +16,15 @@ from nas.study.store import tables
 from nas.study.store.engine import engine_arguments, only_reading, open_engine, tune
 from nas.study.store.errors import BUSY_TIMEOUT_S, explained
 from nas.study.store.upgrade import check_schema
-from nas.study.store.urls import check_driver, make_folder, parse_url, redact, refuse_network, sqlite_path
+from nas.study.store.urls import (
+    check_driver,
+    make_folder,
+    optuna_url,
+    parse_url,
+    redact,
+    refuse_network,
+    sqlite_path,
+)
 
 
 class TrialStorage(RDBStorage):
@@ -98,20 +106,29 @@ def _check_before_creation(url: str) -> None:
 def _connect(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with explained(url):
-        storage = TrialStorage(url, engine_kwargs=engine_arguments(url))
+        storage = TrialStorage(optuna_url(url), engine_kwargs=engine_arguments(url))
     tune(storage.engine)
     return storage
 
 
 def read_only_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage on an existing database; connections to SQLite cannot write."""
+    """Optuna's storage on an existing database through connections that cannot write.
+
+    SQLite's file is opened for reading alone, every transaction of PostgreSQL is begun as ``READ ONLY``. The tables
+    are there, so Optuna need not make any.
+    """
+    open_engine(url)
     path = sqlite_path(url)
     if path is None:
-        return open_storage(url)
+        arguments = {"execution_options": {"postgresql_readonly": True}, "poolclass": sa.NullPool}
+        with explained(url):
+            return RDBStorage(optuna_url(url), engine_kwargs=arguments, skip_table_creation=True)
     uri = f"{path.resolve().as_uri()}?mode=ro"
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
 
     with explained(url):
-        return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": sa.NullPool})
+        return RDBStorage(
+            "sqlite://", engine_kwargs={"creator": connect, "poolclass": sa.NullPool}, skip_table_creation=True
+        )

@@ -16,15 +16,17 @@ from nas.errors import UserError
 from nas.measurement import Cost, EpochRecord, StabilityEvent
 from nas.study.config import StudyConfig
 from nas.study.goals import holds, quantities
+from nas.study.results import results_folder
 from nas.study.store import tables
 from nas.study.store.engine import clock, open_engine
 from nas.study.store.errors import explained
-from nas.study.store.urls import redact, sqlite_path
+from nas.study.store.hints import command_line
+from nas.study.store.urls import redact, results_parent
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-from nas.study.records import TrialRecord, WorkerRecord, best_of, file_name, front_of
+from nas.study.records import TrialRecord, WorkerRecord, best_of, front_of
 
 
 class Study:
@@ -63,13 +65,7 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where results are written unless the user says otherwise: beside an SQLite database."""
-        database = sqlite_path(self.url)
-        return (database.parent if database else Path("studies")) / self.file_name
-
-    @property
-    def file_name(self) -> str:
-        """The name as a file or folder may have it."""
-        return file_name(self.name)
+        return results_folder(results_parent(self.url), self.name)
 
     def candidates(self) -> "Study | None":
         """The study of cheap scores whose best this one trains; None where every candidate is trained."""
@@ -325,11 +321,22 @@ def study_names(url: str) -> list[str]:
 
 
 def open_study(url: str, name: str) -> Study:
-    """A stored study; `StorageError` or `UserError` (with the names that exist) where there is none."""
+    """A stored study.
+
+    Raises:
+        StorageError: there is no database, or it cannot be read.
+        UserError: there is no such study (with the names that exist), or it was deleted with Optuna.
+    """
     engine = open_engine(url)
+    theirs, ours = tables.optuna_studies.c, tables.studies.c
+    whole = sa.and_(theirs.study_id == ours.study_id, theirs.study_name == ours.name)
+    query = sa.select(tables.studies, theirs.study_id.label("whole")).outerjoin(tables.optuna_studies, whole)
     with explained(url), engine.connect() as connection:
-        row = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
+        row = connection.execute(query.where(ours.name == name)).mappings().first()
     if row is None:
         known = ", ".join(study_names(url)) or "none"
         raise UserError(f"{redact(url)}: no study named {name!r}; studies: {known}")
+    if row["whole"] is None:
+        rest = command_line("delete", name, url=url)
+        raise UserError(f"{redact(url)}: study {name!r} was deleted with Optuna; remove what is left of it: {rest}")
     return Study(engine, url, dict(row))
