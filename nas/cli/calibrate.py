@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, Json, Storage, Workers, worker_count
+from nas.cli.options import DEFAULT_URL, SEEDS_HELP, Json, Storage, Workers, worker_count
 
 if TYPE_CHECKING:
     from nas.estimate.calibrate import Progress
@@ -23,7 +23,7 @@ def calibrate(
     architectures: Annotated[
         int | None, typer.Option(help="Architectures to train in full; at least 8.", show_default="24")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Full trainings of each; at least 2.", show_default="3")] = None,
+    seeds: Annotated[int | None, typer.Option(help=SEEDS_HELP, show_default="3")] = None,
     workers: Workers = None,
     storage: Storage = DEFAULT_URL,
     set_: Annotated[

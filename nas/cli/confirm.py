@@ -10,6 +10,7 @@ import typer
 from nas.cli.options import (
     DEFAULT_URL,
     INTERRUPTED,
+    SEEDS_HELP,
     Devices,
     EngineOption,
     EngineOptions,
@@ -41,7 +42,7 @@ def confirm(
         int | None,
         typer.Option(min=1, max=100, help="Best trained networks to confirm, beside the landmarks.", show_default="3"),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=2, max=1000, help="Trainings of each network.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, max=1000, help=SEEDS_HELP)] = 5,
     workers: Workers = None,
     devices: Devices = "auto",
     per_device: PerDevice = None,
@@ -58,9 +59,9 @@ def confirm(
     from nas.report.confirm import verdict
     from nas.study.confirm.prepare import prepare_confirmation
     from nas.study.confirm.train import drop_losers
-    from nas.study.store.reader import open_study
+    from nas.study.store.studies import open_own_study
 
-    study = open_study(storage, study_name)
+    study = open_own_study(storage, study_name)
     starter = chosen_engine(
         engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set
     )

@@ -186,7 +186,17 @@ def _version(package: str) -> str | None:
 
 
 def set_target(study: Study, target: int) -> int:
-    """Set how many trials the study is to have in the end, at most as many as there are networks; returns it."""
+    """Set how many trials the study is to have in the end, at most as many as there are networks; returns it.
+
+    Raises:
+        UserError: more have ended already.
+    """
+    refused = study.target - study.num_wanted
+    if target < (ended := study.num_ended() - refused):
+        raise UserError(
+            f"--trials: expected the size of the whole study, which has {ended} trials already, got {target}; "
+            f"{ended + target} would add {target}"
+        )
     config = StudyConfig.parse(study.config, f"study {study.name}")
     target = min(target, _capacity(config, SearchSpace.from_dict(study.space)))
     with explained(study.url):
