@@ -47,7 +47,34 @@ def cli_page() -> str:
         if shown:
             parts.append("| argument or option | what it does |\n|---|---|")
             parts.append("\n".join(f"| {_parameter(p)} | {_cell(_meaning(p))} |" for p in shown) + "\n")
+    parts += ["## One word, one meaning\n", WORDS, _shared_options(group)]
     return "\n".join(parts)
+
+
+WORDS = """\
+An option that several commands have means the same in each of them.
+
+`--trials` is the size of a study, never what is added to it; a single worker leaves after `--max-trials`. `--trial`
+names one trial. `--devices` takes several devices where several workers compute.
+
+What a command is told to write (`-o`) is not written over anything, unless it is told so by `--force`. What a search
+writes when it ends, `best.yaml` and `report.html` in the folder of its name, is its own and is renewed. `nas delete`
+asks before it removes anything, unless it is told `--yes`.
+"""
+
+
+def _shared_options(group: Any) -> str:
+    """A table of the options that more than one command has."""
+    commands: dict[tuple[str, str], list[str]] = {}
+    for name, command in group.commands.items():
+        for option in (p for p in command.params if p.param_type_name == "option" and not p.hidden):
+            commands.setdefault((option.opts[-1], _one_line(option.help)), []).append(name)
+    rows = [
+        f"| `{option}` | {_cell(meaning)} | {', '.join(names)} |"
+        for (option, meaning), names in sorted(commands.items())
+        if len(names) > 1
+    ]
+    return "\n".join(["| option | means | commands |", "|---|---|---|", *rows]) + "\n"
 
 
 def _parameter(parameter: Any) -> str:

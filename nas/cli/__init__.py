@@ -20,6 +20,7 @@ from nas.cli import (
     confirm,
     cost,
     dashboard,
+    delete,
     export,
     init,
     instability,
@@ -29,6 +30,7 @@ from nas.cli import (
     resume,
     search,
     status,
+    studies,
     trials,
     worker,
 )
@@ -51,6 +53,7 @@ app.command("search")(search.search)
 app.command("resume")(resume.resume)
 app.command("worker")(worker.worker)
 app.command("status")(status.status)
+app.command("studies")(studies.studies)
 app.command("calibrate")(calibrate.calibrate)
 app.command("confirm")(confirm.confirm)
 app.command("trials")(trials.trials)
@@ -63,6 +66,7 @@ app.command("cost")(cost.cost)
 app.command("recover")(recover.recover)
 app.command("relocate")(relocate.relocate)
 app.command("backup")(backup.backup)
+app.command("delete")(delete.delete)
 app.command("bench")(bench.bench)
 app.command("spaces")(catalogue.spaces)
 app.command("landmarks")(catalogue.landmarks)

@@ -9,6 +9,7 @@ import typer
 
 from nas.cli.options import (
     DEFAULT_URL,
+    SEEDS_HELP,
     Devices,
     EngineOption,
     EngineOptions,
@@ -35,7 +36,7 @@ def calibrate(
     architectures: Annotated[
         int | None, typer.Option(help="Architectures to train in full; at least 8.", show_default="24")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Full trainings of each; at least 2.", show_default="3")] = None,
+    seeds: Annotated[int | None, typer.Option(help=SEEDS_HELP, show_default="3")] = None,
     timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop after this time; resumable.")] = None,
     workers: Workers = None,
     devices: Devices = "auto",
@@ -56,7 +57,7 @@ def calibrate(
     from nas.estimate.config import CalibrationConfig
     from nas.report.calibration import calibration_text
     from nas.study.config import StudyConfig
-    from nas.study.launch.create import read_data
+    from nas.study.launch.checks import read_data
 
     study, text = StudyConfig.load(study_file, set_ or ())
     given = {"architectures": architectures, "seeds": seeds}

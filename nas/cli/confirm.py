@@ -9,6 +9,7 @@ import typer
 from nas.cli.options import (
     DEFAULT_URL,
     INTERRUPTED,
+    SEEDS_HELP,
     Devices,
     EngineOption,
     EngineOptions,
@@ -32,7 +33,7 @@ def confirm(
         int | None,
         typer.Option(min=1, max=100, help="Best trained networks to confirm, beside the landmarks.", show_default="3"),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=2, max=1000, help="Trainings of each network.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, max=1000, help=SEEDS_HELP)] = 5,
     workers: Workers = None,
     devices: Devices = "auto",
     per_device: PerDevice = None,
@@ -51,9 +52,10 @@ def confirm(
     from nas.report.summary import summarise_confirmation
     from nas.study.confirm.prepare import prepare_confirmation
     from nas.study.confirm.train import drop_losers
-    from nas.study.store.studies import study_to_work_on
+    from nas.study.store.hints import command_line
+    from nas.study.store.studies import open_own_study
 
-    study = study_to_work_on(storage, study_name)
+    study = open_own_study(storage, study_name)
     starter = chosen_engine(
         engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set
     )
@@ -76,8 +78,8 @@ def confirm(
         _print(study, said, as_json=as_json)
     if said is not None and said.judgement is not None:
         return 0
-    first = study.confirmations()[0].name
-    say(f"no verdict over study {study.name!r}; nas trials {first} says what failed with the first of the seeds")
+    first = command_line("trials", study.confirmations()[0].name, url=study.url)
+    say(f"no verdict over study {study.name!r}; what failed with the first of the seeds: {first}")
     return 1
 
 

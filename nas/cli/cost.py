@@ -2,25 +2,16 @@
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli.check import ArchitectureFile
-from nas.cli.options import Json
+from nas.cli.options import Json, OldDevice, OneDevice, one_device
 
 if TYPE_CHECKING:
     from nas.fusion.cost import CostComparison
     from nas.measurement import Cost
-
-
-class Device(StrEnum):
-    """Where a network is timed."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
 
 
 def cost(
@@ -29,16 +20,19 @@ def cost(
         int | None, typer.Option(min=1, metavar="PIXELS", help="Side of the image; default: 224, small stem 32.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in one forward pass.")] = 1,
-    device: Annotated[Device, typer.Option(help="Where to time.")] = Device.CPU,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads while timing.")] = 1,
+    devices: OneDevice = "cpu",
+    device: OldDevice = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     json_: Json = False,
 ) -> int:
     """Count and time an architecture against the plain network."""
     from nas.architecture import Architecture
     from nas.fusion.cost import compare_cost
+    from nas.training.device import resolve_device
 
     architecture = Architecture.load(architecture_file)
-    result = compare_cost(architecture, image_size=input_size, batch=batch, device=device.value, threads=threads)
+    place = str(resolve_device(one_device(devices, device)))
+    result = compare_cost(architecture, image_size=input_size, batch=batch, device=place, threads=threads)
     if json_:
         content = {"architecture": architecture.digest, **asdict(result), "ratios": result.ratios}
         typer.echo(json.dumps(content, indent=2))

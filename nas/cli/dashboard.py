@@ -15,7 +15,7 @@ def dashboard(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8080,
 ) -> int:
-    """Show a study live in a browser until interrupted; on SQLite it only reads."""
+    """Show a study live in a browser until interrupted; it only reads."""
     from nas.study.dashboard import dashboard_server
     from nas.study.store.reader import open_study
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, Storage, StudyName
+from nas.cli.options import DEFAULT_URL, FORMAT_HELP, OUTPUT_HELP, Force, Storage, StudyName, check_free
 from nas.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ class Format(StrEnum):
 
 def export(
     study_name: StudyName,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="PATH", help="File to write, or folder with --format timm.")
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help=OUTPUT_HELP)],
     trial: Annotated[
         str,
         typer.Option(
@@ -36,17 +34,19 @@ def export(
     ] = "best",
     format_: Annotated[
         Format | None,
-        typer.Option(
-            "--format",
-            help="yaml, json: the architecture. timm: a folder that timm loads. onnx. Default: by the ending of PATH.",
-        ),
+        typer.Option("--format", metavar="yaml|json|timm|onnx", help=FORMAT_HELP),
     ] = None,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train the trial again: timm and onnx of trials whose weights are gone.")
     ] = False,
+    force: Force = False,
     storage: Storage = DEFAULT_URL,
 ) -> int:
-    """Write an architecture, or the trained network once it is verified to compute what it did in the study."""
+    """Write an architecture, or the trained network once it is verified to compute what it did in the study.
+
+    Formats: yaml and json hold the architecture, timm is a folder that timm loads, onnx a file with the network.
+    Without --format the ending of PATH tells.
+    """
     from nas.export.files import FRONT, format_of, front_files
     from nas.study.store.reader import open_study
 
@@ -59,6 +59,8 @@ def export(
         files = {trial: output}
     if retrain and chosen in ("yaml", "json"):
         raise UserError(f"--retrain: {chosen} carries no weights; it goes with timm and onnx")
+    for path in files.values():
+        check_free(path, force=force)
     for which, path in files.items():
         _write(study, which, path, chosen, retrain=retrain)
     return 0

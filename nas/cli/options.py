@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -20,7 +21,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[
     str | None, typer.Option("--workers", metavar="N|auto", help="Local worker processes; auto: one a core.")
 ]
-Devices = Annotated[str, typer.Option("--devices", metavar="auto|cpu|0,1", help="Where the workers train.")]
+Trials = Annotated[
+    int | None, typer.Option("--trials", min=1, metavar="N", help="Size of the whole study: trials in the end.")
+]
+Devices = Annotated[str, typer.Option("--devices", metavar="auto|cpu|0,1", help="Devices to compute on.")]
+OneDevice = Annotated[str, typer.Option("--devices", metavar="auto|cpu|0", help="Devices to compute on.")]
+OldDevice = Annotated[str | None, typer.Option("--device", hidden=True)]
+"""What `--devices` was called where it takes one."""
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+OUTPUT_HELP = "File or folder to write."
+SEEDS_HELP = "Full trainings of each network; at least 2."
+FORMAT_HELP = "Format of what is written."
 PerDevice = Annotated[
     int | None,
     typer.Option(
@@ -47,12 +58,23 @@ __all__ = [
     "Devices",
     "EngineOption",
     "EngineOptions",
+    "Force",
     "Json",
+    "OldDevice",
+    "OneDevice",
     "PerDevice",
     "Storage",
     "StudyName",
+    "Trials",
     "Workers",
 ]
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """Refuse to write where something is, unless ``--force`` was given; an empty folder is nothing."""
+    taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    if taken and not force:
+        raise UserError(f"{path}: exists already; choose another name with -o, or overwrite it with --force")
 
 
 def worker_wish(text: str | None) -> int | Literal["auto"] | None:
@@ -110,7 +132,7 @@ def device_names(text: str) -> tuple[str, ...]:
     """The torch devices that ``--devices`` asks for."""
     if text in ("auto", "cpu", "mps", "cuda"):
         return (text,)
-    numbers = text.split(",")
+    numbers = [number.removeprefix("cuda:") for number in text.split(",")]
     if all(number.isdigit() for number in numbers) and len(set(numbers)) == len(numbers):
         return tuple(f"cuda:{number}" for number in numbers)
     raise UserError(f"--devices: expected auto, cpu, mps or different numbers of GPUs such as 0,1, got {text!r}")
@@ -119,6 +141,15 @@ def device_names(text: str) -> tuple[str, ...]:
 def deadline_of(limit_s: float | None) -> float | None:
     """The moment after which no worker goes on, where there is a limit."""
     return time.time() + limit_s if limit_s else None
+
+
+def one_device(text: str, old: str | None) -> str:
+    """The torch device that ``--devices`` asks for, or its ``old`` name, where only one can be meant."""
+    text = text if old is None else old
+    names = device_names(text)
+    if len(names) > 1:
+        raise UserError(f"--devices: expected one device here, got {text!r}")
+    return names[0]
 
 
 def seconds(text: str | None) -> float | None:

@@ -19,13 +19,16 @@ from nas.report.summary import Summary, summarise
 from nas.report.summary_text import ENDED_EARLY, counts_text, pace_text, summary_text
 from nas.study.doctor import sweep_study
 from nas.study.launch.engines import Engine, Workers
+from nas.study.results import BEST, FRONT, REPORT, TIMM
 from nas.study.store.errors import RECONNECT_S, connection_lost
+from nas.study.store.hints import command_line
 from nas.study.store.reader import Study
 from nas.study.store.studies import begin_anew
-from nas.study.store.urls import DEFAULT_URL, redact
 
 POLL_S = (0.5, 5.0)
 """Least and greatest rest between two looks; between them twenty times the CPU time of a look."""
+MORE_TRIALS = 10
+"""What a finished study is offered."""
 LINES_S = (10.0, 300.0)
 """Least and greatest distance of two lines in a log; between them a twentieth of the time so far."""
 
@@ -43,10 +46,11 @@ def work(study: Study, engine: Engine, deadline: float | None) -> int:
     after = run_workers(study, engine, deadline, title=f"study {study.name!r}", look=partial(summarise, study))
     if after.num_workers == 0:
         say(f"study {study.name!r} has its {after.summary.target} trials; nothing to do")
-        say(f"add some with: nas resume {study.name} --trials N{_storage_hint(study)}")
+        say(f"add {MORE_TRIALS} with: {_more(study)}")
     typer.echo(summary_text(after.summary))
     if not after.summary.done or after.interrupted:
-        say(f"{after.why}, running trials wait again; go on with: nas resume {study.name}{_storage_hint(study)}")
+        on = command_line("resume", study.name, url=study.url)
+        say(f"{after.why}, running trials wait again; go on with: {on}")
         return after.exit_code or int(after.summary.best is None)
     return _conclude(study, after.summary)
 
@@ -125,10 +129,14 @@ def _conclude(study: Study, summary: Summary) -> int:
     reason = max(summary.reasons, key=lambda text: summary.reasons[text], default="no reason is stored")
     say(
         f"study {study.name!r} ended without a result: none of its {summary.ended} trials is complete, most often "
-        f"because: {reason}; see nas trials {study.name}{_storage_hint(study)}, mend the cause, then train others with "
-        f"nas resume {study.name} --trials N{_storage_hint(study)}"
+        f"because: {reason}; see {command_line('trials', study.name, url=study.url)}, mend the cause, then train "
+        f"others with: {_more(study)}"
     )
     return 1
+
+
+def _more(study: Study) -> str:
+    return command_line("resume", study.name, "--trials", study.num_wanted + MORE_TRIALS, url=study.url)
 
 
 def _write_results(study: Study) -> None:
@@ -137,18 +145,14 @@ def _write_results(study: Study) -> None:
     from nas.report.answer import export_command
     from nas.report.page import write_report
 
-    best, page, model = (study.folder / name for name in ("best.yaml", "report.html", "timm"))
+    best, page, model = (study.folder / name for name in (BEST, REPORT, TIMM))
     export_architecture(study, "best", best)
     write_report(study, page)
     typer.echo(f"best network   {best}")
     typer.echo(f"report         {page}")
     if study.settings.goals.several:
-        say(f"for the front  {export_command(study, study.folder / 'front')}")
-    say(f"for timm       nas export {study.name}{_storage_hint(study)} --format timm -o {model}")
-
-
-def _storage_hint(study: Study) -> str:
-    return "" if study.url == DEFAULT_URL else f" --storage {redact(study.url)}"
+        say(f"for the front  {export_command(study, study.folder / FRONT)}")
+    say(f"for timm       {command_line('export', study.name, '--format', 'timm', '-o', model, url=study.url)}")
 
 
 def _follow(look: Callable[[], Summary], url: str, workers: Workers) -> None:

@@ -12,6 +12,7 @@ from nas.cli.options import (
     PerDevice,
     Storage,
     StudyName,
+    Trials,
     Workers,
     chosen_engine,
     deadline_of,
@@ -21,7 +22,7 @@ from nas.cli.options import (
 
 def resume(
     study_name: StudyName,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials to add.")] = None,
+    trials: Trials = None,
     timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop after this time; resumable.")] = None,
     workers: Workers = None,
     devices: Devices = "auto",
@@ -33,16 +34,14 @@ def resume(
     """Go on with a stored study from the database alone."""
     from nas.cli.progress import say, work
     from nas.study.launch.create import set_target
-    from nas.study.store.studies import study_to_work_on
+    from nas.study.store.studies import open_own_study
 
-    study = study_to_work_on(storage, study_name)
+    study = open_own_study(storage, study_name)
     limit = seconds(timeout) or study.config["timeout_s"]
     starter = chosen_engine(
         engine, study.config, workers=workers, devices=devices, per_device=per_device, options=engine_set
     )
     starter.check(study.url)
-    if trials is not None:
-        wanted = study.target + trials
-        if (target := set_target(study, wanted)) < wanted:
-            say(f"the space holds no more than {target} networks: the study ends there")
+    if trials is not None and (target := set_target(study, trials)) < trials:
+        say(f"the space holds no more than {target} networks: the study ends there")
     return work(study, starter, deadline_of(limit))

@@ -12,6 +12,7 @@ from nas.cli.options import (
     EngineOptions,
     PerDevice,
     Storage,
+    Trials,
     Workers,
     chosen_engine,
     deadline_of,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def search(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, or a shipped study's name.")],
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials of the whole study.")] = None,
+    trials: Trials = None,
     timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop after this time; resumable.")] = None,
     workers: Workers = None,
     devices: Devices = "auto",

@@ -36,7 +36,9 @@ def status(
         content = [{**summary.to_dict(), "health": health.to_dict()} for summary, health in found]
         typer.echo(json.dumps(content[0] if study_name is not None else content, indent=2))
     else:
-        texts = [f"{summary_text(summary)}\n{health_text(health, summary.name)}" for summary, health in found]
+        texts = [
+            f"{summary_text(summary)}\n{health_text(health, summary.name, summary.url)}" for summary, health in found
+        ]
         typer.echo("\n\n".join(texts) or "no studies yet")
     return 0
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, Storage, StudyName
+from nas.cli.options import DEFAULT_URL, FORMAT_HELP, Json, Storage, StudyName
 
 
 class Format(StrEnum):
@@ -29,8 +29,8 @@ class State(StrEnum):
 def trials(
     study_name: StudyName,
     storage: Storage = DEFAULT_URL,
-    format_: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,
-    json_: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    format_: Annotated[Format, typer.Option("--format", metavar="table|csv|json", help=FORMAT_HELP)] = Format.TABLE,
+    json_: Json = False,
     state: Annotated[State | None, typer.Option(help="Only trials in this state.")] = None,
 ) -> int:
     """Print the trials of a study."""

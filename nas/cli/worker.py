@@ -4,15 +4,19 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import DEFAULT_URL, INTERRUPTED, Storage, StudyName
+from nas.cli.options import DEFAULT_URL, INTERRUPTED, OldDevice, OneDevice, Storage, StudyName, one_device
 
 
 def worker(
     study_name: StudyName,
     storage: Storage = DEFAULT_URL,
-    trials: Annotated[int | None, typer.Option(min=1, help="Leave after this many trials.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of this worker.")] = None,
+    max_trials: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Leave after this many trials or scores of candidates.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, hidden=True)] = None,
+    devices: OneDevice = "auto",
+    device: OldDevice = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     stay: Annotated[
         bool, typer.Option(help="With nothing left to draw, wait for what other workers may leave.")
     ] = True,
@@ -23,5 +27,13 @@ def worker(
     """
     from nas.study.launch.joining import join_study
 
-    stopped = join_study(study_name, storage, device=device, threads=threads, max_trials=trials, stay=stay)
+    stopped = join_study(
+        study_name,
+        storage,
+        device=one_device(devices, device),
+        threads=threads,
+        max_trials=max_trials or trials,  # the second is what the first was called
+        stay=stay,
+        stay_to_score=stay,
+    )
     return INTERRUPTED if stopped else 0

@@ -8,6 +8,7 @@ from nas.space.space import SearchSpace
 from nas.statistics import wilson_interval
 from nas.study.confirm.judge import judged
 from nas.study.records import TrialRecord, landmark_of
+from nas.study.store.hints import command_line
 from nas.study.store.reader import Study
 
 ENDINGS: dict[str, tuple[str, ...]] = {"yaml": (".yaml", ".yml"), "json": (".json",), "onnx": (".onnx",), "timm": ()}
@@ -67,7 +68,8 @@ def chosen_part(study: Study, which: str) -> tuple[Study, TrialRecord]:
         return study, chosen_trial(study, which)
     found = judged(study)
     if found is None:
-        raise UserError(f"study {study.name!r} has no finished confirmation; do or finish it: nas confirm {study.name}")
+        confirm = command_line("confirm", study.name, url=study.url)
+        raise UserError(f"study {study.name!r} has no finished confirmation; do or finish it: {confirm}")
     first = study.confirmations()[0]
     return first, next(record for record in first.trials() if record.digest == found.winner.network.digest)
 

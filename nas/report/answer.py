@@ -1,6 +1,5 @@
 """What a study has found: the best network beside the plain one and the landmarks."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,9 @@ from nas.statistics import wilson_interval
 from nas.study.goals import Objectives
 from nas.study.pareto import losses_of
 from nas.study.records import TrialRecord, best_of, front_of, landmark_of
+from nas.study.results import BEST, FRONT
+from nas.study.store.hints import command_line
 from nas.study.store.reader import Study
-from nas.study.store.urls import DEFAULT_URL, redact
 
 NOTE = (
     "One seed each, and intervals of the {count} validation images alone: a candidate to confirm with more seeds, "
@@ -159,8 +159,7 @@ def _front_headline(records: tuple[TrialRecord, ...], goals: Objectives, num_com
 
 def export_command(study: Study, folder: Path | None = None, *, confirmed: bool = False) -> str:
     """The command that writes the answer of a study, to be copied into a shell; a front goes to ``folder``."""
-    storage = "" if study.url == DEFAULT_URL else f" --storage {shlex.quote(redact(study.url))}"
-    wanted = "--trial confirmed -o best.yaml" if confirmed else "-o best.yaml"
+    words: list[str | Path] = ["--trial", "confirmed", "-o", BEST] if confirmed else ["-o", BEST]
     if study.settings.goals.several:
-        wanted = f"--trial front -o {shlex.quote(str(folder or 'front'))}"
-    return f"nas export {shlex.quote(study.name)}{storage} {wanted}"
+        words = ["--trial", "front", "-o", folder or FRONT]
+    return command_line("export", study.name, *words, url=study.url)

@@ -1,6 +1,7 @@
 """What stands behind a study, in a line or two."""
 
 from nas.study.doctor import Health
+from nas.study.store.hints import command_line
 
 SKEW_S = 5.0
 """A clock that is further off than this is worth a word."""
@@ -8,7 +9,7 @@ LITTLE_BYTES = 2**30
 """Less free space than this too."""
 
 
-def health_text(health: Health, name: str) -> str:
+def health_text(health: Health, name: str, url: str) -> str:
     """What stands behind a study, in a line or two: the second names what `nas recover` mends."""
     lines = [foundation_text(health)]
     wrong = {
@@ -18,7 +19,7 @@ def health_text(health: Health, name: str) -> str:
     }
     if any(wrong.values()):
         counts = ", ".join(f"{count} {what}" for what, count in wrong.items() if count)
-        lines.append(f"{counts}: nas recover {name} mends that")
+        lines.append(f"{counts}; mend that with: {command_line('recover', name, url=url)}")
     return "\n".join(lines)
 
 

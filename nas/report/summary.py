@@ -19,6 +19,8 @@ class Summary:
     """The state of a study at one moment."""
 
     name: str
+    url: str
+    """Of its database."""
     target: int
     num_val: int
     states: dict[str, int]
@@ -93,6 +95,7 @@ def summarise(study: Study) -> Summary:
     ended = sum(t.state in ENDED for t in trials)
     return Summary(
         name=study.name,
+        url=study.url,
         target=target,
         num_val=study.num_val,
         states=dict(Counter(t.state for t in trials)),
@@ -135,6 +138,7 @@ def summarise_parts(
     rate, pace = (_efforts_per_s(trials, alive, weights) for weights in ({}, efforts))
     return Summary(
         name=name,
+        url=parts[0].url,
         unit=unit,
         target=target,
         num_val=parts[0].num_val,

@@ -3,6 +3,7 @@
 from nas.report.summary import Summary
 from nas.statistics import wilson_interval
 from nas.study.records import TrialRecord
+from nas.study.store.hints import command_line
 
 FRONT_ROWS = 12
 """Members of a front that a summary shows."""
@@ -95,7 +96,8 @@ def front_text(summary: Summary, num_rows: int = FRONT_ROWS) -> str:
         network = marks[record.number] or " | ".join(record.stage_texts)
         lines.append(f"       {cells}  {record.number:<5}  {network}")
     if count > num_rows:
-        lines.append(f"       and {count - num_rows} more: nas trials {summary.name}")
+        every = command_line("trials", summary.name, url=summary.url)
+        lines.append(f"       and {count - num_rows} more: {every}")
     return "\n".join(lines)
 
 

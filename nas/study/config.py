@@ -13,17 +13,12 @@ from nas.estimate.brief import brief_config
 from nas.estimate.config import CalibrationConfig, EstimateConfig
 from nas.space.files import find_file
 from nas.space.landmarks import LANDMARKS
+from nas.study.companions import CALIBRATION, CANDIDATES, CONFIRM, check_new_name
 from nas.study.goals import KNOWN_COSTS, QUALITIES, Constraint, Direction, Objectives, Quantity
 from nas.training.config import DataConfig, GuardConfig, Tracker, TrainingConfig
 
 RUNTIME_KEYS = ("trials", "workers", "timeout_s", "tracking")
 """What may change when a stored study goes on; everything else decides what a score means."""
-CANDIDATES = "/candidates"
-"""What the name of a study's cheap scores has behind the study's own."""
-CONFIRM = "/confirm"
-"""What the name of a study's confirmation has behind the study's own, before the seed."""
-CALIBRATION = "/calibration"
-"""What the name of a study's calibration has behind the study's own, before its digest."""
 BRIEF_SHARE = 0.4
 """Epochs of a brief training, as a share of the full ones, where nobody says."""
 SEEDS = 2**32
@@ -181,6 +176,7 @@ class StudyConfig(Document):
         for override in overrides:
             _apply(content, override)
         config = cls.parse(content, str(file))
+        check_new_name(config.name, str(file))
         own = Path(path).suffix or len(Path(path).parts) > 1  # what ships names no paths: they come with ``overrides``
         return config.placed(file.parent if own else Path()), text
 

@@ -1,4 +1,4 @@
-"""Optuna's dashboard on a study database: live, and on SQLite read-only, so that it can neither lock nor change one."""
+"""Optuna's dashboard on a study database: live and read-only, so that it can neither lock nor change one."""
 
 from collections.abc import Callable
 from socketserver import ThreadingMixIn

@@ -1,6 +1,5 @@
 """Reading a study from its database: frozen records, without optuna and without torch."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -113,11 +112,6 @@ class WorkerRecord:
     def alive(self, now: float) -> bool:
         """Whether it has given a sign of life lately and has not said goodbye."""
         return self.ended_at is None and now - self.heartbeat_at < ALIVE_S
-
-
-def file_name(study_name: str) -> str:
-    """A study's name with what a file system may not take replaced."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", study_name)
 
 
 def best_of(trials: tuple[TrialRecord, ...], goals: Objectives) -> TrialRecord | None:

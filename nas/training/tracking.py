@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from filelock import FileLock
 
 from nas.errors import UserError
+from nas.file_names import file_name
 from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.training.config import Tracker
 
@@ -40,6 +41,8 @@ class Tracking:
     study: str
     folder: Path
     """For trackers that write files: the runs of a study lie in it under the study's name."""
+    mlflow_url: str
+    """The database of MLflow where the environment names no server."""
 
     def run(self, trial: int, parameters: Mapping[str, object]) -> "TrackedRun":
         """The run of a trial, to be entered before the first epoch; ``parameters`` describe its network."""
@@ -116,13 +119,13 @@ class TrackedRun:
 def _tensorboard(to: Tracking, trial: int) -> "Logger":
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    return TensorBoardLogger(to.folder, name=to.study.replace("/", "_"), version=f"trial-{trial}")
+    return TensorBoardLogger(to.folder, name=file_name(to.study), version=f"trial-{trial}")
 
 
 def _mlflow(to: Tracking, trial: int) -> "Logger":
     from lightning.pytorch.loggers import MLFlowLogger
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{to.folder.resolve() / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or to.mlflow_url
     return MLFlowLogger(to.study, run_name=f"{to.study}/trial-{trial}", tracking_uri=uri)
 
 

@@ -43,7 +43,7 @@ def test_finalists_of_a_shared_network_are_trained_and_exported(nas: Nas, tmp_pa
         "networks": 2,
         "trainings": None,
     }
-    code, out, err = nas("resume", "tiny", "--trials", 1, "--storage", url)
+    code, out, err = nas("resume", "tiny", "--trials", 6, "--storage", url)
     assert (code, "6 of 6 trials" in out) == (0, True), err
     assert open_study(url, "tiny").trials()[5].digest == [d for d in ranking if d not in landmarks][2]
 

@@ -69,7 +69,7 @@ def test_timm(export: Nas, study: Study, tmp_path: Path, monkeypatch: pytest.Mon
         correct = (model(images).argmax(1) == torch.from_numpy(val.labels)).sum().item()
     assert correct == pytest.approx(best.score * len(val.labels), abs=1)  # float rounding of the pixels
 
-    code, out, err = export("--format", "timm", "--trial", 0, "-o", folder)  # an export of ours is replaced
+    code, out, err = export("--format", "timm", "--trial", 0, "-o", folder, "--force")  # an export of ours is replaced
     assert code == 0, err
     plain = load_folder(folder).state_dict()
     assert plain.keys() < model.state_dict().keys()
@@ -81,7 +81,7 @@ def test_timm(export: Nas, study: Study, tmp_path: Path, monkeypatch: pytest.Mon
         write_folder(path, changed, *arguments, **more)
 
     monkeypatch.setitem(models.WRITERS, "timm", wrong)
-    code, out, err = export("--format", "timm", "-o", folder)
+    code, out, err = export("--format", "timm", "-o", folder, "--force")
     assert (code, out) == (1, "")
     assert "logits differ by up to 0.01, expected at most 0; nothing was written" in err
     kept = load_folder(folder).state_dict()
@@ -121,8 +121,8 @@ def test_refusals(nas: Nas, study: Study, tmp_path: Path) -> None:
         (("-o", tmp_path / "none" / "a.onnx"), f"there is no folder {tmp_path / 'none'}"),
         (("--format", "onnx", "-o", tmp_path / "a"), "ends in .onnx"),
         (("-o", tmp_path / "a"), "for a folder that timm loads say --format timm"),
-        (("--format", "timm", "-o", tmp_path / "mine"), "holds thesis.tex"),
-        (("--format", "timm", "-o", tmp_path / "file"), "this is a file"),
+        (("--format", "timm", "-o", tmp_path / "mine", "--force"), "holds thesis.tex"),
+        (("--format", "timm", "-o", tmp_path / "file", "--force"), "this is a file"),
         (("--format", "timm", "-o", tmp_path / "file" / "a"), "cannot be written"),
         (("--format", "timm", "-o", tmp_path / "a", "--trial", 77), "trials: 0 to 3"),
         (("--format", "pickle", "-o", tmp_path / "a"), "'pickle'"),

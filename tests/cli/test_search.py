@@ -45,7 +45,7 @@ def test_create_repeat_resume_read_export(nas: Nas, tmp_path: Path) -> None:
     assert "has its 6 trials; nothing to do" in err
     assert len(open_study(url, "tiny").trials()) == 6
 
-    code, out, err = nas("resume", "tiny", "--trials", 2, "--workers", 1, "--storage", url)
+    code, out, err = nas("resume", "tiny", "--trials", 8, "--workers", 1, "--storage", url)
     assert (code, "8 of 8 trials" in out) == (0, True), err
 
     study = open_study(url, "tiny")

@@ -41,7 +41,7 @@ SMALL = {
     "search studies/edge.yaml": ["--trials=3", "--workers=1", "--set=training.epochs=2", "--set=data.num_train=128"],
     "search": ["--trials=2", "--workers=1", "--set=training.epochs=1"],
     "confirm": ["--top=1", "--seeds=2", "--workers=1"],
-    "resume": ["--trials=1", "--workers=1"],
+    "resume": ["--trials=14", "--workers=1"],
     "bench samplers": ["--replays=2", "--trainings=2"],
 }
 """What is added to a command so that it takes seconds; the longest beginning that fits counts."""

@@ -28,6 +28,7 @@ def running(number: int, *accuracies: float) -> TrialRecord:
 def summary(**changes: Any) -> Summary:
     fields: dict[str, Any] = {
         "name": "s",
+        "url": "sqlite:///studies/nas.db",
         "target": 24,
         "num_val": 360,
         "states": {"complete": 4, "pruned": 3, "running": 2},

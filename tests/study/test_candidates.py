@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import sqlalchemy as sa
 
@@ -20,6 +22,7 @@ from nas.report.summary_text import summary_text
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
+from nas.study.launch.joining import join_study
 from nas.study.pareto import dominance_ranks
 from nas.study.run.scoring import PredictingWorker, SharedWorker
 from nas.study.run.stop import StopFlag
@@ -96,6 +99,40 @@ def test_the_best_candidates_are_trained_after_the_landmarks(stored: Study) -> N
     Worker(stored, trained, stop=StopFlag(), worker_id="w").run()
     known = trained.asked[: len(LANDMARKS)]
     assert trained.asked[len(LANDMARKS) :] == [a.digest for a in ranking if a.digest not in known][:4]
+
+
+@pytest.fixture
+def joined(stored: Study, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Joins the study as `nas worker` does; gives the digests of the networks that were trained."""
+
+    def join(**options: Any) -> list[str]:
+        trained = Trained()
+        trained.config = candidates_of(stored).settings
+        monkeypatch.setattr("nas.study.launch.joining.Training", lambda *_, **__: trained)
+        join_study(stored.name, stored.url, **options)
+        return trained.asked
+
+    monkeypatch.setattr("nas.study.launch.joining.signal.signal", lambda *_: None)
+    monkeypatch.setattr("nas.study.run.scoring._ensemble", lambda *_: Ensemble())
+    return join
+
+
+def test_a_worker_counts_the_scores_of_candidates_too(stored: Study, joined: Callable[..., list[str]]) -> None:
+    assert joined(max_trials=3) == []
+    assert candidates_of(stored).num_ended() == 3
+    assert len(joined(max_trials=CANDIDATES - 3 + 2)) == 2
+    assert candidates_of(stored).num_ended() == CANDIDATES
+
+
+def test_a_worker_that_does_not_stay_leaves_while_others_score(stored: Study, joined: Callable[..., list[str]]) -> None:
+    candidates = candidates_of(stored)
+    storage = open_storage(stored.url)
+    other = Ledger(storage, candidates.study_id, "other")
+    other.join("cpu")
+    assert other.lease(optuna.load_study(study_name=candidates.name, storage=storage).ask()._trial_id)
+    assert joined(stay=False, stay_to_score=False) == []
+    assert candidates.num_ended() == CANDIDATES - 1
+    close_storage(storage)
 
 
 def test_a_study_speaks_of_trained_scores_only(stored: Study) -> None:

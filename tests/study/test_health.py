@@ -18,6 +18,7 @@ from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.store import tables
 from nas.study.store.reader import Study
 from nas.study.store.trials import Ledger
+from nas.study.store.urls import DEFAULT_URL
 from nas.study.store.workers import GRACE_VARIABLE, grace_s, join
 
 from .test_ledger import ELSEWHERE, EPOCH, plain_of
@@ -88,7 +89,7 @@ def test_commands_show_it_without_torch_optuna_or_numpy(broken: Study) -> None:
     assert done.stderr.splitlines()[-1] == "[] 0"
     assert json.loads(done.stdout)["health"]["stale_trials"] == [1]
     text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    assert "1 stale trials, 1 dead workers, 2 orphan checkpoints: nas recover s mends that" in text
+    assert "1 stale trials, 1 dead workers, 2 orphan checkpoints; mend that with: nas recover s --storage" in text
     run = [sys.executable, "-m", "nas", "recover", "s", "--storage", broken.url, "--json"]
     mended = json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
     assert (mended["put_back"], mended["removed_checkpoints"], mended["integrity"]) == (1, 2, "ok")
@@ -105,10 +106,10 @@ def test_what_is_worth_a_word() -> None:
     health = Health(
         schema=1, dead_workers=(), stale_trials=(), orphan_checkpoints=(), clock_skew_s=0.1, free_bytes=5 * 2**30
     )
-    assert health_text(health, "s") == "schema 1 · 5.0 GiB free"
+    assert health_text(health, "s", DEFAULT_URL) == "schema 1 · 5.0 GiB free"
     late = Health(**{**health.to_dict(), "clock_skew_s": -61.0, "free_bytes": 2**29})
     assert (
-        health_text(late, "s")
+        health_text(late, "s", DEFAULT_URL)
         == "schema 1 · 0.5 GiB free, too little · this clock is -61.0 s off the database's: set it"
     )
 

@@ -192,5 +192,8 @@ def test_a_stored_study_can_change_its_tracker(tmp_path: Path) -> None:
     check_same(config, study)
     set_tracking(study, "tensorboard")
     assert Worker(open_study(study.url, NAME), Pretend(), stop=StopFlag()).tracking == Tracking(
-        tracker="tensorboard", study=NAME, folder=tmp_path / "tracking"
+        tracker="tensorboard",
+        study=NAME,
+        folder=tmp_path / "tracking",
+        mlflow_url=f"sqlite:///{tmp_path / 'tracking' / 'mlflow.db'}",
     )

@@ -44,16 +44,30 @@ class TestedTraining(Training):
         return replace(measurement, test_correct=correct_on_test(model, self.data, self.training))
 
 
-def confirm_networks(study: Study, training: TestedTraining, *, stop: StopFlag, worker_id: str) -> None:
+def confirm_networks(
+    study: Study,
+    training: TestedTraining,
+    *,
+    stop: StopFlag,
+    worker_id: str,
+    max_trials: int | None = None,
+    stay: bool = True,
+) -> None:
     """Work on a confirmation until every network has every seed, by this worker and the others.
 
     Args:
         study: the one that is confirmed, or any of its companion studies.
+        max_trials: leave after this many trainings.
+        stay: with nothing left to train, wait for what other workers may leave.
     """
-    parts = study.confirmations()
+    parts, done = study.confirmations(), 0
     while not stop() and (left := [part for part in parts if part.num_ended() < part.target]):
         for part in left:
-            Worker(part, training.of(part), stop=stop, worker_id=worker_id).run()
+            limit = None if max_trials is None else max_trials - done
+            if limit != 0:
+                done += Worker(part, training.of(part), stop=stop, worker_id=worker_id).run(limit)
+        if not stay or done == max_trials:
+            return
         if not stop() and any(part.num_ended() < part.target for part in left):  # others hold the rest
             time.sleep(POLL_S)
 

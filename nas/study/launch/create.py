@@ -97,7 +97,7 @@ def create_study(
         if (stored := stored_study(url, config.name)) is not None:  # another launcher was faster
             return stored
         storage = make_storage(url, force=force)
-        refuse_leftovers(storage.engine)
+        refuse_leftovers(storage.engine, url)
         row = {
             "created_at": time.time(),
             "config_text": text,
@@ -171,10 +171,17 @@ def _version(package: str) -> str | None:
 
 
 def set_target(study: Study, target: int) -> int:
-    """Set how many trials the study is to have in the end; returns it.
+    """Set how many trials the study is to have in the end; returns it, which is no more than there are networks.
 
-    No fewer than it has, and at most as many as there are networks.
+    Raises:
+        UserError: more have ended already.
     """
+    refused = study.target - study.num_wanted
+    if target < (ended := study.num_ended() - refused):
+        raise UserError(
+            f"--trials: expected the size of the whole study, which has {ended} trials already, got {target}; "
+            f"{ended + target} would add {target}"
+        )
     config = StudyConfig.parse(study.config, f"study {study.name}")
     target = min(max(target, study.num_members), _capacity(config, SearchSpace.from_dict(study.space)))
     with explained(study.url):

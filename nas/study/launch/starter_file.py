@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +114,7 @@ def study_text(suggestion: Suggestion, path: str) -> str:
     survey, config = suggestion.survey, suggestion.config
     head = [
         "A study of the images in a folder, as nas init suggests it. Everything can be changed before the first run:",
-        f"  nas search {path}",
+        f"  {shlex.join(['nas', 'search', path])}",
         "",
         *(*_found(survey), *_classes(survey), *_warnings(survey)),
         "",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from nas.file_names import earlier_place, file_name
 from nas.study.store.reader import Study
 from nas.study.store.rights import give_rights_of
 from nas.study.store.urls import sqlite_path
@@ -43,6 +44,15 @@ def make_checkpoint_folder(folder: Path, url: str) -> None:
         missing.mkdir(exist_ok=True)
         if database is not None and database.exists():
             give_rights_of(database, missing)
+
+
+def checkpoint_folder(url: str, study_name: str, created_at: float) -> Path:
+    """The folder of a study's checkpoints; those that an earlier version has begun stay where they are.
+
+    Two studies of one name do not share files: the moment of a study's creation is part of its folder's name.
+    """
+    root, ending = checkpoint_root(url), f"-{round(created_at * 1000):x}"
+    return earlier_place(root, study_name, ending) or root / f"{file_name(study_name)}{ending}"
 
 
 @dataclass(frozen=True)
@@ -103,14 +113,11 @@ def _front(study: Study, every: Sequence[Standing]) -> set[int]:
 
 
 class CheckpointFolder:
-    """One file a trial: written while it trains, removed when the trial has ended unless it is to be kept.
-
-    Two studies of one name do not share files: the moment of a study's creation is part of its folder's name.
-    """
+    """One file a trial: written while it trains, removed when the trial has ended unless it is to be kept."""
 
     def __init__(self, study: Study) -> None:
         self._url = study.url
-        self.folder = checkpoint_root(study.url) / f"{study.file_name}-{round(study.created_at * 1000):x}"
+        self.folder = checkpoint_folder(study.url, study.name, study.created_at)
 
     def path(self, number: int) -> Path:
         """The file of a trial, whether it exists or not."""
@@ -141,3 +148,9 @@ class CheckpointFolder:
             path.unlink(missing_ok=True)
             count += 1
         return count
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    """Bytes of files and folders."""
+    files = (file for path in paths for file in (path.rglob("*") if path.is_dir() else (path,)))
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -19,12 +19,22 @@ from nas.study.run.worker import Worker
 from nas.study.store.reader import Study
 
 
-def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker_id: str) -> None:
-    """Work on the candidates of a study until all are scored, by this worker and the others, or ``stop`` is set.
+def score_candidates(
+    study: Study,
+    training: Training,
+    *,
+    stop: StopFlag,
+    worker_id: str,
+    max_trials: int | None = None,
+    stay: bool = True,
+) -> int:
+    """Work on the candidates of a study until all are scored or ``stop`` is set; returns how many this worker scored.
 
     Args:
         study: of the candidates (`Study.candidates`).
         training: measures what ``study`` asks for.
+        max_trials: leave after this many.
+        stay: with nothing left to score, wait for what other workers may leave.
     """
     worker: Worker
     match training.config.estimate.by:
@@ -32,13 +42,13 @@ def score_candidates(study: Study, training: Training, *, stop: StopFlag, worker
             try:
                 ensemble = _ensemble(study, training, stop)
             except Interrupted:
-                return
+                return 0
             worker = SharedWorker(study, training, ensemble, stop=stop, worker_id=worker_id)
         case "predictor":
             worker = PredictingWorker(study, training, stop=stop, worker_id=worker_id)
         case _:
             worker = Worker(study, training, stop=stop, worker_id=worker_id)
-    worker.run(stay=True)
+    return worker.run(max_trials, stay=stay)
 
 
 def _ensemble(study: Study, training: Training, stop: StopFlag) -> SharedEnsemble:

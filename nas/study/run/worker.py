@@ -34,6 +34,7 @@ from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study
 from nas.study.store.rungs import StoredRungs
 from nas.study.store.trials import Ledger, new_worker_id
+from nas.study.store.urls import sqlite_url
 from nas.study.store.workers import HEARTBEAT_S, Watch, give_sign, grace_s, join, leave
 from nas.training.tracking import TrackedRun, Tracking, check_tracker
 
@@ -393,7 +394,9 @@ class Worker:
 def _tracking(study: Study, config: StudyConfig) -> Tracking:
     """Where trials are tracked; `UserError` where this machine lacks the package."""
     check_tracker(config.tracking)
-    return Tracking(tracker=config.tracking, study=study.name, folder=study.folder.parent / "tracking")
+    folder = study.folder.parent / "tracking"
+    database = sqlite_url((folder / "mlflow.db").resolve())
+    return Tracking(tracker=config.tracking, study=study.name, folder=folder, mlflow_url=database)
 
 
 def _parameters(trial: Trial, architecture: Architecture) -> dict[str, object]:

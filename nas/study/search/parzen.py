@@ -71,7 +71,7 @@ def _grouped(
     """Equal observations as one, with their weights added, where the answers can be counted."""
     if not len(observed) or math.prod(num_options) > MAX_COUNTED:
         return observed, weights
-    total = np.bincount(np.ravel_multi_index(tuple(observed.T), tuple(num_options)), weights)
+    total = np.asarray(np.bincount(np.ravel_multi_index(tuple(observed.T), tuple(num_options)), weights), np.float64)
     distinct = np.flatnonzero(total)
     return np.stack(np.unravel_index(distinct, tuple(num_options)), axis=1), total[distinct]
 

@@ -89,7 +89,8 @@ class Tpe(BaseSampler):
 
     def _answered(self, asked: Sequence[str], numbers: NDArray[np.int64]) -> NDArray[np.int16]:
         """(·, P): the answers of those trials that were asked all of these choices."""
-        answers = self._history.answers[np.ix_(numbers, [self._history.columns[name] for name in asked])]
+        columns = np.array([self._history.columns[name] for name in asked])
+        answers: NDArray[np.int16] = self._history.answers[np.ix_(numbers, columns)]
         return answers[(answers != NOT_ASKED).all(axis=1)]
 
     def _gain(self, asked: tuple[str, ...], samples: NDArray[np.int64]) -> list[float]:

@@ -17,14 +17,18 @@ from nas.study.store.urls import redact, sqlite_path
 def backup(url: str, target: Path) -> int:
     """Copy the database while others write to it; returns the bytes written.
 
-    SQLite's own online backup makes the copy, which is checked before it takes its place.
+    SQLite's own online backup makes the copy, which is checked before it takes the place of what was there.
+
+    Raises:
+        UserError: the target is a database in use, or cannot be written.
     """
     source = sqlite_path(url)
     if source is None:
         raise UserError(f"{redact(url)}: only SQLite databases are copied here; use pg_dump for PostgreSQL")
     open_engine(url)
-    if target.exists():
-        raise UserError(f"{target}: exists already; choose a new name")
+    in_use = Path(f"{target}-wal").exists() or (target.exists() and source.samefile(target))
+    if in_use or target.is_dir():
+        raise UserError(f"{target}: is a folder, or a database in use; choose a new name")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:

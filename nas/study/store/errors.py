@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nas.errors import NasError, StorageError, UserError
 from nas.measurement import Interrupted
-from nas.study.store.urls import redact, sqlite_path
+from nas.study.store.urls import redact, sqlite_path, without_secrets
 
 RECONNECT_S = 300
 """How long a worker waits for a database server that went away."""
@@ -35,7 +35,7 @@ _FAILURES = {
 
 def explain(url: str, error: Exception) -> NasError:
     """One line for a database that cannot be used: `UserError` where another must be chosen, else `StorageError`."""
-    cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+    cause = without_secrets(str(getattr(error, "orig", error)).strip().splitlines()[0], url)
     for key, text in _CHOICES.items():
         if key in cause:
             return UserError(f"{redact(url)}: {text.format(cause=cause)}")

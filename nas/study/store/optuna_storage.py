@@ -22,6 +22,7 @@ from nas.study.store.engine import (
     disposed,
     engine_arguments,
     only_reading,
+    open_engine,
     tune,
     writing_engine,
 )
@@ -29,7 +30,7 @@ from nas.study.store.errors import BUSY_TIMEOUT_S, explained
 from nas.study.store.leases import require_lease
 from nas.study.store.optuna_trials import read_trial, read_trials
 from nas.study.store.upgrade import NoStudies, schema_version, upgrade
-from nas.study.store.urls import make_folder, redact, refuse_network, sqlite_path
+from nas.study.store.urls import make_folder, optuna_url, redact, refuse_network, sqlite_path
 
 OURS_ATTR = "fusion-nas"
 """Attribute of Optuna studies that this package has made: the version of its tables."""
@@ -42,7 +43,7 @@ class TrialStorage(ReadByUs):
     """
 
     def __init__(self, url: str) -> None:
-        super().__init__(url, engine_kwargs=engine_arguments(url))
+        super().__init__(optuna_url(url), engine_kwargs=engine_arguments(url))
         tune(self.engine)
         self._fence: ContextVar[tuple[int, str] | None] = ContextVar("fence", default=None)
         sa.event.listen(self.scoped_session, "after_begin", self._check)
@@ -165,14 +166,23 @@ def _connect(url: str) -> TrialStorage:
 
 
 def read_only_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage on an existing database; connections to SQLite cannot write."""
+    """Optuna's storage on an existing database through connections that cannot write.
+
+    SQLite's file is opened for reading alone, every transaction of PostgreSQL is begun as ``READ ONLY``. The tables
+    are there, so Optuna need not make any.
+    """
+    open_engine(url)
     path = sqlite_path(url)
     if path is None:
-        return open_storage(url)
+        arguments = {"execution_options": {"postgresql_readonly": True}, "poolclass": sa.NullPool}
+        with explained(url):
+            return RDBStorage(optuna_url(url), engine_kwargs=arguments, skip_table_creation=True)
     uri = f"{path.resolve().as_uri()}?mode=ro"
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
 
     with explained(url):
-        return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": sa.NullPool})
+        return RDBStorage(
+            "sqlite://", engine_kwargs={"creator": connect, "poolclass": sa.NullPool}, skip_table_creation=True
+        )

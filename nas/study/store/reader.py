@@ -1,7 +1,6 @@
 """Reading a study from its database: frozen records, without optuna and without torch."""
 
 import math
-import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -17,16 +16,18 @@ from nas.errors import UserError
 from nas.measurement import Cost, EpochRecord, StabilityEvent
 from nas.study.config import StudyConfig
 from nas.study.goals import holds, quantities
+from nas.study.results import results_folder
 from nas.study.store import tables
 from nas.study.store.clock import clock
 from nas.study.store.engine import open_engine
 from nas.study.store.errors import explained
-from nas.study.store.urls import redact, sqlite_path
+from nas.study.store.hints import command_line
+from nas.study.store.urls import redact, results_parent
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-from nas.study.records import TrialRecord, WorkerRecord, best_of, file_name, front_of
+from nas.study.records import TrialRecord, WorkerRecord, best_of, front_of
 
 RUNS_KEY = "calibration_runs"
 """Where the provenance of a calibration holds the keys of its runs."""
@@ -75,13 +76,7 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where results are written unless the user says otherwise: beside an SQLite database."""
-        database = sqlite_path(self.url)
-        return (database.parent if database else Path("studies")) / self.file_name
-
-    @property
-    def file_name(self) -> str:
-        """The name as a file or folder may have it."""
-        return file_name(self.name)
+        return results_folder(results_parent(self.url), self.name)
 
     def candidates(self) -> "Study | None":
         """The study of cheap scores whose best this one trains; None where every candidate is trained."""
@@ -387,13 +382,11 @@ def _studies(engine: sa.Engine, url: str, condition: sa.ColumnElement[bool]) -> 
         rows = connection.execute(query).mappings().all()
     for row in rows:
         if row["study_name"] is None:
-            raise deleted(row["name"])
+            raise deleted(url, row["name"])
     return [Study(engine, url, dict(row)) for row in rows]
 
 
-def deleted(name: str) -> UserError:
+def deleted(url: str, name: str) -> UserError:
     """What to say of a study of which only our rows are left."""
-    return UserError(
-        f"study {name!r} was deleted with Optuna or its dashboard; remove what is left of it: "
-        f"nas delete {shlex.quote(name)}"
-    )
+    rest = command_line("delete", name, url=url)
+    return UserError(f"{redact(url)}: study {name!r} was deleted with Optuna; remove what is left of it: {rest}")

@@ -297,7 +297,7 @@ def num_trials_of(study_id: int) -> sa.Select[tuple[int]]:
     return sa.select(studies.c.target + num_refused_of(study_id)).where(studies.c.study_id == study_id)
 
 
-def num_refused_of(study_id: int) -> sa.ScalarSelect[int]:
+def num_refused_of(study_id: int | sa.ColumnElement[int]) -> sa.ScalarSelect[int]:
     """How many trials of a study a constraint kept from training."""
     refused = sa.select(sa.func.count()).where(costs.c.study_id == study_id, costs.c.broken.is_not(None))
     return refused.scalar_subquery()

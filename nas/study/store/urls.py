@@ -26,27 +26,81 @@ NETWORK_FILE_SYSTEMS = re.compile(
 """SQLite's locks and its shared-memory index do not hold on these (https://www.sqlite.org/wal.html)."""
 
 
+HIDDEN = "***"
+UNREADABLE = "the given storage URL"
+"""What is shown instead of a URL of which nobody can tell where its password ends."""
+
+SHOWN_OPTIONS = ("host", "hostaddr", "port", "dbname", "user", "sslmode", "connect_timeout", "application_name")
+"""Options behind the `?` of a URL whose values are no secrets; those of all others are hidden."""
+
+
 def redact(url: str) -> str:
-    """The URL with its password hidden."""
+    """The URL with its password hidden, wherever it stands: before the host, or among the options behind the `?`."""
     try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except sa.exc.ArgumentError:
-        return "the given storage URL"
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        return UNREADABLE
+    if "@" in (parsed.host or ""):  # an @ in the password that was not written as %40
+        return UNREADABLE
+    plain = parsed.set(query={}).render_as_string(hide_password=True)
+    options = [f"{key}={text if _shown(key, text) else HIDDEN}" for key, text in _options(parsed)]
+    return f"{plain}?{'&'.join(options)}" if options else plain
+
+
+def without_secrets(text: str, url: str) -> str:
+    """A driver's own words, without what `redact` hides of the URL."""
+    parsed = parse_url(url)
+    secrets = [parsed.password or "", *(text for key, text in _options(parsed) if not _shown(key, text))]
+    for secret in sorted(filter(None, map(str, secrets)), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _options(parsed: sa.URL) -> list[tuple[str, str]]:
+    """What stands behind the `?`: one pair for each time that an option is given."""
+    given = parsed.query.items()
+    return [(key, text) for key, texts in given for text in ((texts,) if isinstance(texts, str) else texts)]
+
+
+def _shown(key: str, text: str) -> bool:
+    return key in SHOWN_OPTIONS and re.fullmatch(r"[\w.:,/-]+", text) is not None
 
 
 def parse_url(url: str) -> sa.URL:
-    """The parts of a URL; `UserError` where it is none of SQLite or PostgreSQL."""
+    """The parts of a URL; a `~` at the beginning of a file's path is the home folder.
+
+    Raises:
+        UserError: it is no URL, or of a database that cannot be used.
+    """
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         raise UserError(
             "--storage: not a database URL; expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
         ) from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise UserError(f"{redact(url)}: expected a sqlite:/// or postgresql:// URL")
-    if parsed.get_backend_name() == "sqlite" and not parsed.database:
+    if parsed.get_backend_name() == "postgresql":
+        return parsed
+    if not parsed.database or parsed.database == ":memory:":
         raise UserError(f"{redact(url)}: expected sqlite:///PATH; a database in memory cannot be shared")
-    return parsed
+    if "?" in url:
+        raise UserError(f"{redact(url)}: expected sqlite:///PATH without options; in a path write %3F for a ?")
+    path = os.path.expanduser(parsed.database)  # noqa: PTH111 - pathlib drops the ./ before a folder called ~
+    if path.startswith("~"):
+        raise UserError(f"{redact(url)}: there is no such home folder; expected a whole path")
+    return parsed.set(database=path)
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a database file, whatever characters its path has."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def optuna_url(url: str) -> str:
+    """The URL as Optuna wants it: the home folder is written out, and braces are doubled, for it fills a template."""
+    text = parse_url(url).render_as_string(hide_password=False)
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -108,4 +162,10 @@ def make_folder(path: Path, url: str) -> None:
 def absolute_url(url: str) -> str:
     """The URL as a worker with another working directory must see it."""
     path = sqlite_path(url)
-    return url if path is None else f"sqlite:///{Path(path).resolve()}"
+    return url if path is None else sqlite_url(path.resolve())
+
+
+def results_parent(url: str) -> Path:
+    """Where the folders of studies' results lie: beside an SQLite database."""
+    database = sqlite_path(url)
+    return database.parent if database else Path("studies")
