@@ -91,7 +91,8 @@ class Tpe(BaseSampler):
         """(·, P): the answers of those trials that were asked all of these choices."""
         columns = np.array([self._history.columns[name] for name in asked])
         answers: NDArray[np.int16] = self._history.answers[np.ix_(numbers, columns)]
-        return answers[(answers != NOT_ASKED).all(axis=1)]
+        whole: NDArray[np.int16] = answers[(answers != NOT_ASKED).all(axis=1)]
+        return whole
 
     def _gain(self, asked: tuple[str, ...], samples: NDArray[np.int64]) -> list[float]:
         gains = self._gains.setdefault(asked, {})
