@@ -13,6 +13,7 @@ from nas.cli.options import (
     Devices,
     EngineOption,
     EngineOptions,
+    Force,
     Json,
     PerDevice,
     Storage,
@@ -48,6 +49,7 @@ def calibrate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file, e.g. training.epochs=3."),
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> int:
     """Measure which cheap score ranks architectures as full training does, and say what to use.
@@ -68,7 +70,7 @@ def calibrate(
     )
     deadline = deadline_of(seconds(timeout) or study.timeout_s)
     summary = read_data(study)
-    found = measure(study, config, text, storage, summary=summary, engine=starter, deadline=deadline)
+    found = measure(study, config, text, storage, summary=summary, engine=starter, deadline=deadline, force=force)
     if isinstance(found, int):
         return found
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else calibration_text(found))
@@ -84,12 +86,14 @@ def measure(
     summary: "DataSummary",
     engine: "Engine",
     deadline: float | None,
+    force: bool,
 ) -> "Calibration | int":
     """Do what is missing of a study's calibration and show how far it is; the exit code where it was broken off.
 
     Args:
         text: the study file.
         summary: of the study's data.
+        force: also in a database that holds only tables of another program.
     """
     from nas.cli.progress import run_workers, say
     from nas.report.summary import summarise
@@ -99,7 +103,7 @@ def measure(
     from nas.study.launch.create import provenance
 
     task = task_of(study, summary, config)
-    calibration = prepare_calibration(study, text, storage, task, summary=summary, provenance=provenance())
+    calibration = prepare_calibration(study, text, storage, task, summary=summary, provenance=provenance(), force=force)
     if calibration is not None:
         title = f"calibrating {study.name!r}, {_size_text(task)}"
         ended = run_workers(calibration, engine, deadline, title=title, look=partial(summarise, calibration))

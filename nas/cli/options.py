@@ -28,7 +28,9 @@ Devices = Annotated[str, typer.Option("--devices", metavar="auto|cpu|0,1", help=
 OneDevice = Annotated[str, typer.Option("--devices", metavar="auto|cpu|0", help="Devices to compute on.")]
 OldDevice = Annotated[str | None, typer.Option("--device", hidden=True)]
 """What `--devices` was called where it takes one."""
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Write where something is: over a file, or beside another program's tables.")
+]
 OUTPUT_HELP = "File or folder to write."
 SEEDS_HELP = "Full trainings of each network; at least 2."
 FORMAT_HELP = "Format of what is written."

@@ -10,6 +10,7 @@ from nas.cli.options import (
     Devices,
     EngineOption,
     EngineOptions,
+    Force,
     PerDevice,
     Storage,
     Trials,
@@ -38,6 +39,7 @@ def search(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file, e.g. training.epochs=3."),
     ] = None,
+    force: Force = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be searched, and end.")] = False,
 ) -> int:
     """Create the study of a study file, or go on with it: the same command again resumes."""
@@ -67,14 +69,16 @@ def search(
         summary = read_data(config)
         calibration = None
         if asked := config.first_calibration:
-            found = measure(config, asked, text, storage, summary=summary, engine=starter, deadline=deadline)
+            found = measure(
+                config, asked, text, storage, summary=summary, engine=starter, deadline=deadline, force=force
+            )
             if isinstance(found, int):
                 return found
             calibration = found
             say(calibration.advice)
             if config.estimate.by == "predictor" and calibration.settings["by"] != "predictor":
                 say("the predictor ranks the candidates all the same, because the study file asks for it")
-        study = create_study(config, text, storage, lambda _: summary, calibration)
+        study = create_study(config, text, storage, lambda _: summary, calibration, force=force)
     else:
         if moved:
             say(f"study {config.name!r}: comparing the images of {config.data.source}")

@@ -30,11 +30,9 @@ def test_an_option_means_the_same_in_every_command() -> None:
 
 def test_a_command_that_writes_where_it_is_told_asks_for_force() -> None:
     writing = {name for name, option in OPTIONS if "--output" in option.opts}
-    assert (
-        writing
-        == {name for name, option in OPTIONS if "--force" in option.opts}
-        == {"init", "export", "report", "backup"}
-    )
+    forced = {name for name, option in OPTIONS if "--force" in option.opts}
+    assert writing == {"init", "export", "report", "backup"}
+    assert forced == writing | {"search", "calibrate"}  # which may add tables to another program's database
 
 
 @pytest.fixture

@@ -95,7 +95,8 @@ def synthetic(url: str, num_trials: int, *, name: str = "made", source: str = "d
             add_cost(rows, study.study_id, number, random)
     engine = open_storage(url).engine
     with engine.begin() as connection:
-        connection.execute(sa.delete(OPTUNA_TRIALS).where(OPTUNA_TRIALS.c.study_id == study.study_id))
+        for table in (OPTUNA_TRIALS, tables.members):
+            connection.execute(sa.delete(table).where(table.c.study_id == study.study_id))
         for table, those in rows.items():
             if those:
                 connection.execute(sa.insert(table), those)
@@ -103,7 +104,7 @@ def synthetic(url: str, num_trials: int, *, name: str = "made", source: str = "d
     return open_study(url, name)
 
 
-OUR_TABLES = ("architectures", "trials", "measurements", "epochs", "events", "costs", "promotions")
+OUR_TABLES = ("architectures", "members", "trials", "measurements", "epochs", "events", "costs", "promotions")
 SEVERAL: dict[str, Any] = {
     "objectives": {"val_accuracy": "maximize", "latency_ms": "minimize", "params": "minimize"},
     "constraints": ["latency_ms <= 1.5 * plain", "params <= 400000", "val_accuracy >= 0.9"],
@@ -167,6 +168,7 @@ def add_trial(rows: Rows, study_id: int, number: int, drawn: Architecture, rando
     )
     trial = {"trial_id": trial_id, "study_id": study_id, "digest": digest, "landmark": landmark}
     rows[tables.architectures].append({"digest": digest, "content": drawn.canonical().to_dict()})
+    rows[tables.members].append({"trial_id": trial_id, "study_id": study_id})
     rows[tables.trials].append({**trial, "crashes": 0, "reason": reason})
     for epoch, accuracy in enumerate(curve):
         losses = {"train_loss": 1 / (1 + epoch), "val_loss": 1.0, "val_accuracy": accuracy}

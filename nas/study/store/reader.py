@@ -250,7 +250,7 @@ def _trials_query(study_id: int) -> sa.Select[Any]:
             ours.c.digest,
             ours.c.landmark,
             ours.c.crashes,
-            ours.c.reason,
+            sa.func.coalesce(ours.c.reason, tables.members.c.reason).label("reason"),
             tables.architectures.c.content,
             tables.leases.c.worker_id.label("lease_worker"),
             *(column.label(f"cost_{column.name}") for column in _COST_COLUMNS),

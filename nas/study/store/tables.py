@@ -68,8 +68,10 @@ members = sa.Table(
     metadata,
     sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("reason", sa.String(256)),
 )
-"""Trials that a study asked for. What a program of the user's asks Optuna for, in the same study, is none of them."""
+"""Trials that a study asked for, and why one ended before it had a network. What a program of the user's asks Optuna
+for, in the same study, is none of them."""
 
 leases = sa.Table(
     "nas_leases",

@@ -256,9 +256,11 @@ def give_architectures(
 
 
 def set_reason(connection: sa.Connection, trial_id: int, reason: str | None) -> None:
-    """Note why a trial has ended."""
-    mine = tables.trials.c.trial_id == trial_id
-    connection.execute(sa.update(tables.trials).where(mine).values(reason=reason and reason[:256]))
+    """Note why a trial has ended, also one that has no network."""
+    for table in (tables.trials, tables.members):
+        mine = table.c.trial_id == trial_id
+        if connection.execute(sa.update(table).where(mine).values(reason=reason and reason[:256])).rowcount:
+            return
 
 
 def new_worker_id() -> str:

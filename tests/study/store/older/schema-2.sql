@@ -1,0 +1,318 @@
+BEGIN TRANSACTION;
+CREATE TABLE alembic_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+INSERT INTO "alembic_version" VALUES('v3.2.0.a');
+CREATE TABLE nas_architectures (
+	digest VARCHAR(16) NOT NULL, 
+	content JSON NOT NULL, 
+	PRIMARY KEY (digest)
+);
+INSERT INTO "nas_architectures" VALUES('8405ed6e1264541e','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "none"}, {"pattern": "none"}, {"pattern": "none"}, {"pattern": "none"}]}');
+INSERT INTO "nas_architectures" VALUES('599a79c97a358313','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p1", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 8, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
+INSERT INTO "nas_architectures" VALUES('d1098a26b00d1e38','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p2", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p4", "attention": "se", "skip_attention": "se", "reduction": 8, "gamma_skip_init": 0.05, "gamma_residual_init": 0.1, "learnable": false, "gate_init": "textbook"}, {"pattern": "none"}, {"pattern": "p3", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
+INSERT INTO "nas_architectures" VALUES('c56f3533c352e860','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p1", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p4", "attention": "se", "skip_attention": "se", "reduction": 8, "gamma_skip_init": 0.05, "gamma_residual_init": 0.1, "learnable": false, "gate_init": "textbook"}, {"pattern": "p2", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p2", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
+CREATE TABLE nas_calibrations (
+	task VARCHAR(16) NOT NULL, 
+	run VARCHAR(128) NOT NULL, 
+	result JSON NOT NULL, 
+	PRIMARY KEY (task, run)
+);
+CREATE TABLE nas_epochs (
+	trial_id INTEGER NOT NULL, 
+	seed BIGINT NOT NULL, 
+	epoch INTEGER NOT NULL, 
+	train_loss FLOAT, 
+	val_loss FLOAT, 
+	val_accuracy FLOAT NOT NULL, 
+	learning_rate FLOAT NOT NULL, 
+	grad_norm FLOAT, 
+	train_s FLOAT NOT NULL, 
+	val_s FLOAT NOT NULL, 
+	PRIMARY KEY (trial_id, seed, epoch)
+);
+INSERT INTO "nas_epochs" VALUES(1,0,0,1.65860277414321899414e+00,1.85201167794655296994e+00,8.32869080779944259695e-01,0.1,2.98669528961181640625e+00,4.2341043104000164023e+01,3.37385415699918667087e+00);
+INSERT INTO "nas_epochs" VALUES(1,0,1,2.47399362921714771612e-01,7.02396063419437721719e-01,9.41504178272980496444e-01,9.54915028125263333491e-03,9.62516248226165771484e-01,2.32343315550006082039e+01,2.37988792599935550242e+00);
+INSERT INTO "nas_epochs" VALUES(2,0,0,1.90159535408020019531e+00,2.14715933202036923788e+00,5.29247910863509751777e-01,0.1,2.35869812965393066406e+00,4.8286548287000186975e+01,4.57702488699942477978e+00);
+INSERT INTO "nas_epochs" VALUES(2,0,1,4.66404592990875221936e-01,1.4755502344838091755e+00,8.44011142061281360859e-01,9.54915028125263333491e-03,1.01295924186706542968e+00,3.8317670432000340952e+01,3.45484921299976122099e+00);
+INSERT INTO "nas_epochs" VALUES(3,0,0,1.64567983150482177734e+00,2.06394274188283421977e+00,5.87743732590529255332e-01,0.1,3.03099989891052246093e+00,4.71675165209999249773e+01,3.63246162799987359903e+00);
+INSERT INTO "nas_epochs" VALUES(3,0,1,2.63437697291374228747e-01,1.19502687587047362605e+00,8.91364902506963763251e-01,9.54915028125263333491e-03,1.06952893733978271484e+00,2.84964292320000822655e+01,3.34894247600004746345e+00);
+INSERT INTO "nas_epochs" VALUES(4,0,0,1.90382070541381831496e+00,2.22136176064153900711e+00,4.76323119777158798804e-01,0.1,2.11042714118957519531e+00,3.29690430970003944821e+01,3.31887592600014613708e+00);
+CREATE TABLE nas_events (
+	id INTEGER NOT NULL, 
+	trial_id INTEGER NOT NULL, 
+	seed BIGINT NOT NULL, 
+	signal VARCHAR(64) NOT NULL, 
+	epoch INTEGER NOT NULL, 
+	step INTEGER NOT NULL, 
+	value FLOAT, 
+	threshold FLOAT, 
+	stage INTEGER, 
+	block INTEGER, 
+	message TEXT NOT NULL, 
+	trace JSON NOT NULL, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE nas_leases (
+	trial_id INTEGER NOT NULL, 
+	study_id INTEGER NOT NULL, 
+	worker_id VARCHAR(64) NOT NULL, 
+	since FLOAT NOT NULL, 
+	PRIMARY KEY (trial_id)
+);
+CREATE TABLE nas_measurements (
+	id INTEGER NOT NULL, 
+	study_id INTEGER NOT NULL, 
+	trial_id INTEGER NOT NULL, 
+	digest VARCHAR(16) NOT NULL, 
+	seed BIGINT NOT NULL, 
+	budget INTEGER NOT NULL, 
+	outcome VARCHAR(16) NOT NULL, 
+	reason VARCHAR(256), 
+	score FLOAT, 
+	num_params BIGINT NOT NULL, 
+	macs BIGINT NOT NULL, 
+	latency_ms FLOAT, 
+	wall_s FLOAT NOT NULL, 
+	worker_id VARCHAR(64) NOT NULL, 
+	finished_at FLOAT NOT NULL, 
+	PRIMARY KEY (id), 
+	UNIQUE (study_id, digest, seed, budget)
+);
+INSERT INTO "nas_measurements" VALUES(1,1,1,'8405ed6e1264541e',0,2,'complete',NULL,9.41504178272980496444e-01,308538,993536,NULL,7.28635104590002811173e+01,'vm-26240-8fba6920',1.79584295403804278376e+09);
+INSERT INTO "nas_measurements" VALUES(2,1,2,'599a79c97a358313',0,2,'complete',NULL,8.44011142061281360859e-01,311742,996480,NULL,9.60351964500005124154e+01,'vm-26240-8fba6920',1.79584305033680200576e+09);
+INSERT INTO "nas_measurements" VALUES(3,1,3,'d1098a26b00d1e38',0,2,'complete',NULL,8.91364902506963763251e-01,309850,994688,NULL,8.47894998410001790069e+01,'vm-26240-8fba6920',1.79584313579855561261e+09);
+CREATE TABLE nas_schema (
+	version INTEGER NOT NULL, 
+	PRIMARY KEY (version)
+);
+INSERT INTO "nas_schema" VALUES(2);
+CREATE TABLE nas_scores (
+	trial_id INTEGER NOT NULL, 
+	study_id INTEGER NOT NULL, 
+	network VARCHAR(16) NOT NULL, 
+	accuracy FLOAT NOT NULL, 
+	loss FLOAT NOT NULL, 
+	wall_s FLOAT NOT NULL, 
+	worker_id VARCHAR(64) NOT NULL, 
+	finished_at FLOAT NOT NULL, 
+	PRIMARY KEY (trial_id)
+);
+CREATE TABLE nas_studies (
+	study_id INTEGER NOT NULL, 
+	name VARCHAR(512) NOT NULL, 
+	created_at FLOAT NOT NULL, 
+	target INTEGER NOT NULL, 
+	config JSON NOT NULL, 
+	config_text TEXT NOT NULL, 
+	space JSON NOT NULL, 
+	data JSON NOT NULL, 
+	provenance JSON NOT NULL, 
+	candidates_of INTEGER, 
+	PRIMARY KEY (study_id), 
+	UNIQUE (name)
+);
+INSERT INTO "nas_studies" VALUES(1,'older',1.79584281339143729213e+09,5,'{"schema": 1, "name": "older", "space": "patterns", "backbone": {"name": "resnet_micro", "stem": "small"}, "data": {"source": "digits", "image_size": null, "in_chans": null, "num_train": null, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "augment": true, "flip": null, "workers": 0}, "training": {"epochs": 2, "batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "warmup_epochs": 1.0, "schedule": "cosine", "label_smoothing": 0.0, "clip_grad_norm": null, "zero_init_branches": null, "init_from": null, "precision": "32-true", "channels_last": true, "device": "auto", "threads": null}, "guard": {"thresholds": {}, "verdicts": {}, "recover_factor": 0.1}, "estimate": {"by": "full", "candidates": 500, "epochs": null, "networks": 3, "measure": "accuracy", "norm_images": 256}, "calibrate": null, "sampler": "tpe", "pruner": {"name": "median", "startup_trials": 8, "warmup_epochs": 1, "min_epochs": 1, "reduction_factor": 3}, "landmarks": ["plain", "se-everywhere"], "trials": 5, "seed": 0, "workers": 1, "timeout_s": null, "tracking": null}','schema: 1
+name: older
+space: patterns
+data: {source: digits}
+training: {epochs: 2, batch_size: 256}
+landmarks: [plain, se-everywhere]
+trials: 5
+seed: 0
+','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux-6.18.44-fc-v782-x86_64-with-glibc2.36", "processor": "x86_64", "cpus": 2}',NULL);
+INSERT INTO "nas_studies" VALUES(2,'broken-off',1.79584351337044167517e+09,9,'{"schema": 1, "name": "broken-off", "space": "patterns", "backbone": {"name": "resnet_micro", "stem": "small"}, "data": {"source": "digits", "image_size": null, "in_chans": null, "num_train": null, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "augment": true, "flip": null, "workers": 0}, "training": {"epochs": 30, "batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "warmup_epochs": 1.0, "schedule": "cosine", "label_smoothing": 0.0, "clip_grad_norm": null, "zero_init_branches": null, "init_from": null, "precision": "32-true", "channels_last": true, "device": "auto", "threads": null}, "guard": {"thresholds": {}, "verdicts": {}, "recover_factor": 0.1}, "estimate": {"by": "full", "candidates": 500, "epochs": null, "networks": 3, "measure": "accuracy", "norm_images": 256}, "calibrate": null, "sampler": "tpe", "pruner": {"name": "median", "startup_trials": 8, "warmup_epochs": 1, "min_epochs": 1, "reduction_factor": 3}, "landmarks": ["plain", "se-everywhere"], "trials": 9, "seed": 0, "workers": 1, "timeout_s": null, "tracking": null}','schema: 1
+name: broken-off
+space: patterns
+data: {source: digits}
+training: {epochs: 30, batch_size: 256}
+landmarks: [plain, se-everywhere]
+trials: 9
+seed: 0
+','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux-6.18.44-fc-v782-x86_64-with-glibc2.36", "processor": "x86_64", "cpus": 2}',NULL);
+CREATE TABLE nas_trials (
+	trial_id INTEGER NOT NULL, 
+	study_id INTEGER NOT NULL, 
+	digest VARCHAR(16) NOT NULL, 
+	landmark VARCHAR(64), 
+	crashes INTEGER NOT NULL, 
+	reason VARCHAR(256), 
+	PRIMARY KEY (trial_id), 
+	UNIQUE (study_id, digest)
+);
+INSERT INTO "nas_trials" VALUES(1,1,'8405ed6e1264541e','plain',0,NULL);
+INSERT INTO "nas_trials" VALUES(2,1,'599a79c97a358313','se-everywhere',0,NULL);
+INSERT INTO "nas_trials" VALUES(3,1,'d1098a26b00d1e38',NULL,0,NULL);
+INSERT INTO "nas_trials" VALUES(4,1,'c56f3533c352e860',NULL,0,NULL);
+CREATE TABLE nas_workers (
+	worker_id VARCHAR(64) NOT NULL, 
+	study_id INTEGER NOT NULL, 
+	host VARCHAR(256) NOT NULL, 
+	pid INTEGER NOT NULL, 
+	device VARCHAR(256) NOT NULL, 
+	started_at FLOAT NOT NULL, 
+	heartbeat_at FLOAT NOT NULL, 
+	ended_at FLOAT, 
+	PRIMARY KEY (worker_id)
+);
+INSERT INTO "nas_workers" VALUES('vm-26240-8fba6920',1,'vm',27217,'cpu',1.79584288051252818105e+09,1.79584319754552984233e+09,NULL);
+INSERT INTO "nas_workers" VALUES('vm-29613-ef40d269',2,'vm',30503,'cpu',1.79584357422268581392e+09,1.79584357422268581392e+09,1.79584357427277302747e+09);
+CREATE TABLE studies (
+	study_id INTEGER NOT NULL, 
+	study_name VARCHAR(512) NOT NULL, 
+	PRIMARY KEY (study_id)
+);
+INSERT INTO "studies" VALUES(1,'older');
+INSERT INTO "studies" VALUES(2,'broken-off');
+CREATE TABLE study_directions (
+	study_direction_id INTEGER NOT NULL, 
+	direction VARCHAR(8) NOT NULL, 
+	study_id INTEGER NOT NULL, 
+	objective INTEGER NOT NULL, 
+	PRIMARY KEY (study_direction_id), 
+	UNIQUE (study_id, objective), 
+	FOREIGN KEY(study_id) REFERENCES studies (study_id)
+);
+INSERT INTO "study_directions" VALUES(1,'MAXIMIZE',1,0);
+INSERT INTO "study_directions" VALUES(2,'MAXIMIZE',2,0);
+CREATE TABLE study_system_attributes (
+	study_system_attribute_id INTEGER NOT NULL, 
+	study_id INTEGER, 
+	"key" VARCHAR(512), 
+	value_json TEXT, 
+	PRIMARY KEY (study_system_attribute_id), 
+	UNIQUE (study_id, "key"), 
+	FOREIGN KEY(study_id) REFERENCES studies (study_id)
+);
+CREATE TABLE study_user_attributes (
+	study_user_attribute_id INTEGER NOT NULL, 
+	study_id INTEGER, 
+	"key" VARCHAR(512), 
+	value_json TEXT, 
+	PRIMARY KEY (study_user_attribute_id), 
+	UNIQUE (study_id, "key"), 
+	FOREIGN KEY(study_id) REFERENCES studies (study_id)
+);
+CREATE TABLE trial_heartbeats (
+	trial_heartbeat_id INTEGER NOT NULL, 
+	trial_id INTEGER NOT NULL, 
+	heartbeat DATETIME NOT NULL, 
+	PRIMARY KEY (trial_heartbeat_id), 
+	UNIQUE (trial_id), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+CREATE TABLE trial_intermediate_values (
+	trial_intermediate_value_id INTEGER NOT NULL, 
+	trial_id INTEGER NOT NULL, 
+	step INTEGER NOT NULL, 
+	intermediate_value FLOAT, 
+	intermediate_value_type VARCHAR(7) NOT NULL, 
+	PRIMARY KEY (trial_intermediate_value_id), 
+	UNIQUE (trial_id, step), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_intermediate_values" VALUES(1,1,1,8.32869080779944259695e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(2,1,2,9.41504178272980496444e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(3,2,1,5.29247910863509751777e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(4,2,2,8.44011142061281360859e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(5,3,1,5.87743732590529255332e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(6,3,2,8.91364902506963763251e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(7,4,1,4.76323119777158798804e-01,'FINITE');
+CREATE TABLE trial_params (
+	param_id INTEGER NOT NULL, 
+	trial_id INTEGER, 
+	param_name VARCHAR(512), 
+	param_value FLOAT, 
+	distribution_json TEXT, 
+	PRIMARY KEY (param_id), 
+	UNIQUE (trial_id, param_name), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_params" VALUES(1,1,'stage1.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(2,1,'stage2.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(3,1,'stage3.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(4,1,'stage4.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(5,2,'stage1.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(6,2,'stage2.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(7,2,'stage3.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(8,2,'stage4.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(9,3,'stage1.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(10,3,'stage2.pattern',4.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(11,3,'stage3.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(12,3,'stage4.pattern',3.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(13,4,'stage1.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(14,4,'stage2.pattern',4.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(15,4,'stage3.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(16,4,'stage4.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+CREATE TABLE trial_system_attributes (
+	trial_system_attribute_id INTEGER NOT NULL, 
+	trial_id INTEGER, 
+	"key" VARCHAR(512), 
+	value_json TEXT, 
+	PRIMARY KEY (trial_system_attribute_id), 
+	UNIQUE (trial_id, "key"), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_system_attributes" VALUES(1,1,'fixed_params','{"stage1.pattern": "none", "stage2.pattern": "none", "stage3.pattern": "none", "stage4.pattern": "none"}');
+INSERT INTO "trial_system_attributes" VALUES(2,2,'fixed_params','{"stage1.pattern": "p1", "stage2.pattern": "p1", "stage3.pattern": "p1", "stage4.pattern": "p1"}');
+INSERT INTO "trial_system_attributes" VALUES(3,5,'fixed_params','{"stage1.pattern": "none", "stage2.pattern": "none", "stage3.pattern": "none", "stage4.pattern": "none"}');
+INSERT INTO "trial_system_attributes" VALUES(4,6,'fixed_params','{"stage1.pattern": "p1", "stage2.pattern": "p1", "stage3.pattern": "p1", "stage4.pattern": "p1"}');
+CREATE TABLE trial_user_attributes (
+	trial_user_attribute_id INTEGER NOT NULL, 
+	trial_id INTEGER, 
+	"key" VARCHAR(512), 
+	value_json TEXT, 
+	PRIMARY KEY (trial_user_attribute_id), 
+	UNIQUE (trial_id, "key"), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_user_attributes" VALUES(1,1,'landmark','"plain"');
+INSERT INTO "trial_user_attributes" VALUES(2,2,'landmark','"se-everywhere"');
+INSERT INTO "trial_user_attributes" VALUES(3,5,'landmark','"plain"');
+INSERT INTO "trial_user_attributes" VALUES(4,6,'landmark','"se-everywhere"');
+CREATE TABLE trial_values (
+	trial_value_id INTEGER NOT NULL, 
+	trial_id INTEGER NOT NULL, 
+	objective INTEGER NOT NULL, 
+	value FLOAT, 
+	value_type VARCHAR(7) NOT NULL, 
+	PRIMARY KEY (trial_value_id), 
+	UNIQUE (trial_id, objective), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_values" VALUES(1,1,0,9.41504178272980496444e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(2,2,0,8.44011142061281360859e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(3,3,0,8.91364902506963763251e-01,'FINITE');
+CREATE TABLE trials (
+	trial_id INTEGER NOT NULL, 
+	number INTEGER, 
+	study_id INTEGER, 
+	state VARCHAR(8) NOT NULL, 
+	datetime_start DATETIME, 
+	datetime_complete DATETIME, 
+	PRIMARY KEY (trial_id), 
+	FOREIGN KEY(study_id) REFERENCES studies (study_id)
+);
+INSERT INTO "trials" VALUES(1,0,1,'COMPLETE','2026-11-28 05:14:40.874581','2026-11-28 05:15:54.180581');
+INSERT INTO "trials" VALUES(2,1,1,'COMPLETE','2026-11-28 05:15:54.265634','2026-11-28 05:17:30.433027');
+INSERT INTO "trials" VALUES(3,2,1,'COMPLETE','2026-11-28 05:17:30.690768','2026-11-28 05:18:55.850018');
+INSERT INTO "trials" VALUES(4,3,1,'WAITING','2026-11-28 05:18:56.098000',NULL);
+INSERT INTO "trials" VALUES(5,0,2,'WAITING',NULL,NULL);
+INSERT INTO "trials" VALUES(6,1,2,'WAITING',NULL,NULL);
+CREATE TABLE version_info (
+	version_info_id INTEGER NOT NULL, 
+	schema_version INTEGER, 
+	library_version VARCHAR(256), 
+	PRIMARY KEY (version_info_id), 
+	CHECK (version_info_id=1)
+);
+INSERT INTO "version_info" VALUES(1,12,'5.0.0');
+CREATE INDEX ix_nas_leases_study_id ON nas_leases (study_id);
+CREATE INDEX ix_nas_workers_study_id ON nas_workers (study_id);
+CREATE INDEX ix_nas_measurements_trial_id ON nas_measurements (trial_id);
+CREATE INDEX ix_nas_scores_study_id ON nas_scores (study_id);
+CREATE INDEX ix_nas_events_trial_id ON nas_events (trial_id);
+CREATE UNIQUE INDEX ix_studies_study_name ON studies (study_name);
+CREATE INDEX ix_trials_study_id ON trials (study_id);
+COMMIT;
