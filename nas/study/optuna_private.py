@@ -5,13 +5,14 @@ Before the bound is raised, tests/study/test_optuna_private.py says what has cha
 
 from collections.abc import Collection, Container
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna._hypervolume.hssp import _solve_hssp
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 def id_of(trial: Trial | FrozenTrial) -> int:
     """A trial's key in the database: its number is one within its study only."""
     return trial._trial_id
+
+
+def study_id_of(study: Study) -> int:
+    """A study's key in the database."""
+    return study._study_id
+
+
+def enqueued(trial: FrozenTrial) -> dict[str, Any]:
+    """What `Study.enqueue_trial` was given for a trial; empty where it was not enqueued."""
+    return dict(trial.system_attrs.get("fixed_params") or {})
 
 
 def create_tables(connection: "Connection") -> None:

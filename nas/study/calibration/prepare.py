@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.study.calibration.task import ARCHITECTURES_KEY, digest_of
 from nas.study.config import StudyConfig
+from nas.study.optuna_private import study_id_of
 from nas.study.store.calibrations import results_of
 from nas.study.store.errors import explained
 from nas.study.store.lock import making_studies
@@ -65,9 +66,9 @@ def prepare_calibration(
             runs += _missing(task, known, runs, made.get_trials(deepcopy=False))
             notes = {RUNS_KEY: runs, ARCHITECTURES_KEY: [one.canonical().to_dict() for one in task.architectures]}
             row = {"target": len(runs), "provenance": {**provenance, **notes}}
-            if not change_study(storage.engine, made._study_id, **row):
+            if not change_study(storage.engine, study_id_of(made), **row):
                 row |= {
-                    "study_id": made._study_id,
+                    "study_id": study_id_of(made),
                     "name": companion.name,
                     "created_at": time.time(),
                     "config": companion.to_dict(),

@@ -12,6 +12,7 @@ from nas.estimate.calibration.runner import Runner
 from nas.estimate.calibration.runs import Result, Run
 from nas.measurement import EpochRecord, Outcome
 from nas.study.calibration.task import stored_task
+from nas.study.optuna_private import id_of
 from nas.study.run.checkpoints import checkpoint_root
 from nas.study.run.stop import StopFlag
 from nas.study.run.training import Training
@@ -49,7 +50,7 @@ class CalibrationWorker(Worker):
     def _do(self, trial: Trial) -> None:
         run = self._run_of(trial)
         digest = hashlib.sha256(f"{trial.number} {run.key}".encode()).hexdigest()[:16]
-        self.results.begin(trial._trial_id, digest)
+        self.results.begin(id_of(trial), digest)
         result = self.results.result(self.task.digest, run.key)
         if result is None:
             result = self._result(trial, run, digest)
@@ -71,22 +72,22 @@ class CalibrationWorker(Worker):
         """Do a run and store what it gave; goes on from the checkpoint of an attempt that was broken off."""
 
         def record(epoch: EpochRecord) -> None:
-            self.ledger.record_epoch(trial._trial_id, run.seed, epoch)
+            self.ledger.record_epoch(id_of(trial), run.seed, epoch)
 
         checkpoint = self.checkpoints.path(trial.number)
         done = self.training.robust(
             partial(self.runner.do, run, on_epoch=record, checkpoint=checkpoint),
             checkpoint,
         )
-        self.results.record(trial._trial_id, self.task.digest, run.key, done.result)
+        self.results.record(id_of(trial), self.task.digest, run.key, done.result)
         if done.measurement is not None:
-            self.ledger.finish(trial._trial_id, digest, done.measurement)
+            self.ledger.finish(id_of(trial), digest, done.measurement)
         return done.result
 
     def _tell_result(self, trial: Trial, result: Result) -> None:
         """End the trial with what its run gave: the accuracy, or the mean of the scores on a shared network."""
         if "failed" in result:
-            self.ledger.fail(trial._trial_id, result["failed"])
+            self.ledger.fail(id_of(trial), result["failed"])
         if "failed" in result or result.get("outcome", COMPLETE) != COMPLETE:
             self.study.tell(trial, state=TrialState.PRUNED)
         elif "scores" in result:

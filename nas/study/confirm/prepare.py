@@ -12,7 +12,7 @@ from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
 from nas.study.confirm.judge import CANDIDATES_KEY
-from nas.study.optuna_private import id_of
+from nas.study.optuna_private import id_of, study_id_of
 from nas.study.records import TrialRecord, front_of
 from nas.study.run.checkpoints import KEEPS_KEY, LANDMARK_ATTR
 from nas.study.store.errors import explained
@@ -108,15 +108,15 @@ def _store_seed(
     waiting = {id_of(trial): trial.user_attrs[DIGEST_ATTR] for trial in made.get_trials(deepcopy=False)}
     give_architectures(
         storage.engine,
-        made._study_id,
+        study_id_of(made),
         {trial_id: (planned[digest], landmarks.get(digest)) for trial_id, digest in waiting.items()},
     )
-    add_waiting_members(storage.engine, made._study_id)
+    add_waiting_members(storage.engine, study_id_of(made))
     row: dict[str, Any] = {"target": len(planned), "provenance": study.provenance | notes}
-    if change_study(storage.engine, made._study_id, **row):
+    if change_study(storage.engine, study_id_of(made), **row):
         return
     row |= {
-        "study_id": made._study_id,
+        "study_id": study_id_of(made),
         "name": config.name,
         "created_at": time.time(),
         "config": config.model_copy(update={"trials": len(planned)}).to_dict(),

@@ -85,6 +85,7 @@ def create_study(
     Raises:
         UserError: `estimate: predictor` without a calibration to fit it to, or a study of Optuna's has this name.
     """
+    from nas.study.optuna_private import study_id_of
     from nas.study.store.leases import add_waiting_members
     from nas.study.store.optuna_storage import make_optuna_study, make_storage
 
@@ -109,7 +110,7 @@ def create_study(
         def make(config: StudyConfig, target: int, candidates_of: int | None) -> tuple[dict[str, Any], "optuna.Study"]:
             made = make_optuna_study(storage, config.name, list(config.objectives.values()))
             own = {
-                "study_id": made._study_id,
+                "study_id": study_id_of(made),
                 "name": config.name,
                 "target": target,
                 "config": config.to_dict(),
@@ -124,7 +125,7 @@ def create_study(
         estimate = _resolved(config.estimate, calibration)
         if estimate.cheap:
             scored = config.of_candidates(estimate)
-            rows.append(make(scored, min(scored.trials, space.size), study._study_id)[0])
+            rows.append(make(scored, min(scored.trials, space.size), study_id_of(study))[0])
         add_studies(storage.engine, rows)
         for made in rows:
             add_waiting_members(storage.engine, made["study_id"])

@@ -20,6 +20,7 @@ from nas.space.space import SearchSpace
 from nas.space.vocabulary import Option
 from nas.study.config import StudyConfig
 from nas.study.goals import REFUSED, cost_quantities
+from nas.study.optuna_private import enqueued, id_of
 from nas.study.run.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, needed
 from nas.study.run.stop import StopFlag
 from nas.study.search.evolution import STOPPED_ATTR
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from nas.study.run.training import Measure
 
 MAX_FAILURES_IN_A_ROW = 3
-ENQUEUED_ATTR = "fixed_params"
-"""Where Optuna (5.0) keeps what `Study.enqueue_trial` was given; it has no public name."""
 POLL_S = (0.2, 1.0)
 """First and longest pause between two looks of a worker that stays with nothing to do: it hears of Ctrl-C in time."""
 
@@ -116,6 +115,8 @@ class Worker:
                             self._wait_for_others()
                         else:
                             break
+                    except Interrupted:  # while it waited for the lock or the database
+                        break
                     except Exception as error:  # only a lost connection is survived, see below
                         self._survive(error)
             leave(self.engine, self.ledger.worker_id)
@@ -162,9 +163,9 @@ class Worker:
         """The trial that has waited longest; it is leased before it runs, so that no crash leaves it to nobody."""
         leased = self.ledger.take_waiting()
         trial = self.study.ask()
-        if trial._trial_id != leased:  # a program of the user's has asked Optuna in between
+        if id_of(trial) != leased:  # a program of the user's has asked Optuna in between
             self.ledger.release(leased)
-            self.ledger.lease(trial._trial_id)
+            self.ledger.lease(id_of(trial))
         return trial
 
     def _unfinished(self) -> bool:
@@ -188,21 +189,21 @@ class Worker:
     def _work_on(self, trial: Trial) -> bool:
         """Draw, train and store one trial; False where it was handed over to another worker."""
         try:
-            with self.storage.fenced(trial._trial_id, self.ledger.worker_id):
+            with self.storage.fenced(id_of(trial), self.ledger.worker_id):
                 self._do(trial)
             self._failures_in_a_row = 0
         except Interrupted:
-            self._put_back(trial._trial_id)
+            self._put_back(id_of(trial))
             return False
         except LeaseLost:
             return False
         except NasError:  # nothing is wrong with the candidate
-            self._put_back(trial._trial_id)
+            self._put_back(id_of(trial))
             raise
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:  # torch's errors among them
             if not self._note_failure(trial, error):
                 return False
-        self.ledger.release(trial._trial_id)
+        self.ledger.release(id_of(trial))
         return True
 
     def _do(self, trial: Trial) -> None:
@@ -216,17 +217,17 @@ class Worker:
 
         Where trial after trial fails, the fault is not the candidates'.
         """
-        if not self.ledger.holds(trial._trial_id):
+        if not self.ledger.holds(id_of(trial)):
             return False
-        if self.storage.get_trial(trial._trial_id).state.is_finished():  # a program of the user's has ended it
-            self.ledger.release(trial._trial_id)
+        if self.storage.get_trial(id_of(trial)).state.is_finished():  # a program of the user's has ended it
+            self.ledger.release(id_of(trial))
             return False
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
         self._fail(trial, reason)
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            self.ledger.release(trial._trial_id)
+            self.ledger.release(id_of(trial))
             raise NasError(f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last with {reason}") from error
         return True
 
@@ -236,7 +237,7 @@ class Worker:
     def _architecture(self, trial: Trial) -> Architecture | None:
         """What the trial is to train; None where another trial owns it and this one has ended."""
         name = trial.user_attrs.get(LANDMARK_ATTR)
-        trial_id = trial._trial_id
+        trial_id = id_of(trial)
         # What an attempt that was broken off has claimed stays this trial's, whatever was drawn since.
         architecture = self.ledger.owned(trial_id) or (landmark_in(self.space, str(name)) if name else None)
         try:
@@ -269,7 +270,7 @@ class Worker:
         Raises:
             UserError: what was enqueued is no network of the space.
         """
-        answers: Mapping[str, Option] = self.storage.get_trial(trial_id).system_attrs.get(ENQUEUED_ATTR) or {}
+        answers: Mapping[str, Option] = enqueued(self.storage.get_trial(trial_id))
 
         def choose(name: str, options: tuple[Option, ...]) -> Option:
             if name not in answers or answers[name] not in options:
@@ -283,10 +284,10 @@ class Worker:
         """Whether the constraints that are known before training let it be trained; False where they end the trial."""
         if not self.config.known_costs:
             return True
-        known = self.ledger.cost(trial._trial_id)
+        known = self.ledger.cost(id_of(trial))
         broken = known[1] if known else self._price(trial, architecture)
         if broken is not None:
-            self.ledger.fail(trial._trial_id, f"{REFUSED}: {broken}")
+            self.ledger.fail(id_of(trial), f"{REFUSED}: {broken}")
             self.study.tell(trial, state=TrialState.PRUNED)
         return broken is None
 
@@ -300,17 +301,17 @@ class Worker:
         self._tell_constraints(trial, {str(limit): limit.excess(values, plain) for limit in limits})
         texts = (limit.broken_text(values, plain) for limit in limits if limit.excess(values, plain) > 0)
         broken = None if architecture.is_plain else next(texts, None)
-        self.ledger.record_cost(trial._trial_id, known, broken)
+        self.ledger.record_cost(id_of(trial), known, broken)
         return broken
 
     def _tell_constraints(self, trial: Trial, values: Mapping[str, float]) -> None:
         """Tell the sampler by how much each constraint is broken, once: an earlier attempt may have told it."""
-        told = self.storage.get_trial(trial._trial_id).constraints
+        told = self.storage.get_trial(id_of(trial)).constraints
         for name in values.keys() - told.keys():
             trial.set_constraint(name, values[name])
 
     def _fail(self, trial: Trial, reason: str) -> None:
-        self.ledger.fail(trial._trial_id, reason)
+        self.ledger.fail(id_of(trial), reason)
         self.study.tell(trial, state=TrialState.FAIL)
 
     def _measure(self, trial: Trial, architecture: Architecture) -> None:
@@ -325,7 +326,7 @@ class Worker:
                     checkpoint=self.checkpoints.place(trial.number),
                 )
                 run.finish(measurement)
-            self.ledger.finish(trial._trial_id, architecture.digest, measurement)
+            self.ledger.finish(id_of(trial), architecture.digest, measurement)
             result = (measurement.outcome, measurement.score)
         self._tell(trial, *result)
         self._clean()
@@ -356,7 +357,7 @@ class Worker:
         def on_epoch(epoch: EpochRecord) -> str | None:
             # Optuna takes no reports with several objectives.
             report = None if self.goals.several else getattr(epoch, self.goals.leading)
-            self.ledger.record_epoch(trial._trial_id, self.config.seed, epoch, report=report)
+            self.ledger.record_epoch(id_of(trial), self.config.seed, epoch, report=report)
             run.epoch(epoch)
             if is_landmark or epoch.epoch == last or self._goes_on(trial, epoch):
                 return None
@@ -366,18 +367,18 @@ class Worker:
 
     def _goes_on(self, trial: Trial, epoch: EpochRecord) -> bool:
         if self.rungs is not None:
-            return self.rungs.goes_on(trial._trial_id, epoch.epoch + 1)
+            return self.rungs.goes_on(id_of(trial), epoch.epoch + 1)
         if self.goals.several or epoch.epoch + 1 < self._first_look:
             return True
         # As it is stored: the trial that Optuna keeps in memory has not heard of what the ledger reported. What a
         # broken-off attempt reported of later epochs does not count yet.
-        stored = self.storage.get_trial(trial._trial_id)
+        stored = self.storage.get_trial(id_of(trial))
         known = stored.intermediate_values.items()
         stored.intermediate_values = {step: value for step, value in known if step <= epoch.epoch + 1}
         return not self.pruner.prune(self.study, stored)
 
     def _tell(self, trial: Trial, outcome: Outcome, score: float | None) -> None:
-        epochs, known = self.ledger.known(trial._trial_id)
+        epochs, known = self.ledger.known(id_of(trial))
         if score is not None:
             known["val_accuracy"] = score
         values = [known.get(name, math.nan) for name in self.goals.names]
