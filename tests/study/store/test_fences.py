@@ -27,6 +27,8 @@ def test_optuna_writes_nothing_of_a_trial_that_was_taken_away(
     """`tell` and attributes too: they are Optuna's own transactions."""
     study = optuna.load_study(study_name=stored.name, storage=storage)
     assert put_back(storage.engine, trial._trial_id, "w1")
+    Ledger(storage.engine, stored.study_id, "w2").take_waiting()
+    assert study.ask().number == trial.number  # it runs again, as another worker's
     writes = (
         lambda: study.tell(trial, 0.5),
         lambda: study.tell(trial, state=TrialState.FAIL),
@@ -37,7 +39,7 @@ def test_optuna_writes_nothing_of_a_trial_that_was_taken_away(
         with pytest.raises(LeaseLost), storage.fenced(trial._trial_id, "w1"):
             write()
     found = storage.get_trial(trial._trial_id)
-    assert (found.state, found.values, found.constraints) == (TrialState.WAITING, None, {})
+    assert (found.state, found.values, found.constraints) == (TrialState.RUNNING, None, {})
     assert "x" not in found.user_attrs
 
 

@@ -50,8 +50,10 @@ def make_older(url: str, version: int = 5) -> None:
     """Take away what came with schema 6."""
     with disposed(writing_engine(url)) as engine, engine.begin() as connection:
         tables.members.drop(connection)
-        for name in ("machine", "process_start"):
-            connection.execute(sa.text(f"ALTER TABLE nas_workers DROP COLUMN {name}"))
+        for since, statement in UPGRADES:
+            if since > version and statement.startswith("ALTER"):
+                _, _, table, _, _, name, *_ = statement.split()
+                connection.execute(sa.text(f"ALTER TABLE {table} DROP COLUMN {name}"))
         connection.execute(sa.update(tables.schema).values(version=version))
 
 

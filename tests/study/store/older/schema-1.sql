@@ -35,6 +35,8 @@ INSERT INTO "nas_epochs" VALUES(3,0,0,1.64567983150482177734e+00,2.0639427418828
 INSERT INTO "nas_epochs" VALUES(3,0,1,2.63437697291374228747e-01,1.19502687587047362605e+00,8.91364902506963763251e-01,9.54915028125263333491e-03,1.06952893733978271484e+00,3.07888586980006948587e+01,3.10996662099933);
 INSERT INTO "nas_epochs" VALUES(4,0,0,1.90382070541381831496e+00,2.22136176064153900711e+00,4.76323119777158798804e-01,0.1,2.11042714118957519531e+00,2.80466341789997386513e+01,5.57400427999982639448e+00);
 INSERT INTO "nas_epochs" VALUES(4,0,1,4.92350816726684570312e-01,1.69040316525940115255e+00,8.38440111420612810277e-01,9.54915028125263333491e-03,1.07800567150115966796e+00,3.07058550239999021873e+01,3.52747982800065074115e+00);
+INSERT INTO "nas_epochs" VALUES(5,0,0,1.69483644962310786574e+00,2.20281217357242331544e+00,2.39554317548746509292e-01,0.1,3.33310627937316894531e+00,4.63022911000007297843e+00,7.15935133999664685688e-01);
+INSERT INTO "nas_epochs" VALUES(5,0,1,0.269150447845459,1.55670795068767420232e+00,0.754874651810585,9.54915028125263333491e-03,1.12171578407287597656e+00,2.82484770800056139705e+00,1.07168823999927553813e-01);
 CREATE TABLE nas_events (
 	id INTEGER NOT NULL, 
 	trial_id INTEGER NOT NULL, 
@@ -76,10 +78,11 @@ CREATE TABLE nas_measurements (
 	PRIMARY KEY (id), 
 	UNIQUE (study_id, digest, seed, budget)
 );
-INSERT INTO "nas_measurements" VALUES(1,1,1,'8405ed6e1264541e',0,2,'complete',NULL,9.41504178272980496444e-01,308538,993536,NULL,4.2420765752999614051e+01,'vm-22484-6df02b10',1.79584187824769258494e+09);
-INSERT INTO "nas_measurements" VALUES(2,1,2,'599a79c97a358313',0,2,'complete',NULL,8.44011142061281360859e-01,311742,996480,NULL,6.43783622829996602385e+01,'vm-22484-6df02b10',1.79584194323668622965e+09);
-INSERT INTO "nas_measurements" VALUES(3,1,3,'d1098a26b00d1e38',0,2,'complete',NULL,8.91364902506963763251e-01,309850,994688,NULL,6.94841075840004123147e+01,'vm-22484-6df02b10',1.79584201335987210272e+09);
-INSERT INTO "nas_measurements" VALUES(4,1,4,'c56f3533c352e860',0,2,'complete',NULL,8.38440111420612810277e-01,312034,996736,NULL,6.91011902850004844367e+01,'vm-22484-6df02b10',1.79584208318054962165e+09);
+INSERT INTO "nas_measurements" VALUES(1,1,1,'8405ed6e1264541e',0,2,'complete',NULL,9.41504178272980496444e-01,308538,993536,NULL,4.2420765752999614051e+01,'host-22484-6df02b10',1.79584187824769258494e+09);
+INSERT INTO "nas_measurements" VALUES(2,1,2,'599a79c97a358313',0,2,'complete',NULL,8.44011142061281360859e-01,311742,996480,NULL,6.43783622829996602385e+01,'host-22484-6df02b10',1.79584194323668622965e+09);
+INSERT INTO "nas_measurements" VALUES(3,1,3,'d1098a26b00d1e38',0,2,'complete',NULL,8.91364902506963763251e-01,309850,994688,NULL,6.94841075840004123147e+01,'host-22484-6df02b10',1.79584201335987210272e+09);
+INSERT INTO "nas_measurements" VALUES(4,1,4,'c56f3533c352e860',0,2,'complete',NULL,8.38440111420612810277e-01,312034,996736,NULL,6.91011902850004844367e+01,'host-22484-6df02b10',1.79584208318054962165e+09);
+INSERT INTO "nas_measurements" VALUES(5,1,5,'f7fabb85a30cd85b',0,2,'complete',NULL,0.754874651810585,309414,994304,NULL,8.62625292000029730843e+00,'host-8543-7db2b131',1.79584549189414262771e+09);
 CREATE TABLE nas_schema (
 	version INTEGER NOT NULL, 
 	PRIMARY KEY (version)
@@ -106,7 +109,7 @@ training: {epochs: 2, batch_size: 256}
 landmarks: [plain, se-everywhere]
 trials: 5
 seed: 0
-','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux-6.18.44-fc-v782-x86_64-with-glibc2.36", "processor": "x86_64", "cpus": 2}');
+','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux", "processor": "x86_64", "cpus": 2}');
 INSERT INTO "nas_studies" VALUES(2,'broken-off',1.7958424152299284935e+09,9,'{"schema": 1, "name": "broken-off", "space": "patterns", "backbone": {"name": "resnet_micro", "stem": "small"}, "data": {"source": "digits", "image_size": null, "in_chans": null, "num_train": null, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "augment": true, "flip": null, "workers": 0}, "training": {"epochs": 30, "batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "warmup_epochs": 1.0, "schedule": "cosine", "label_smoothing": 0.0, "clip_grad_norm": null, "zero_init_branches": null, "init_from": null, "precision": "32-true", "channels_last": true, "device": "auto", "threads": null}, "guard": {"thresholds": {}, "verdicts": {}, "recover_factor": 0.1}, "sampler": "tpe", "pruner": {"name": "median", "startup_trials": 8, "warmup_epochs": 1, "min_epochs": 1, "reduction_factor": 3}, "landmarks": ["plain", "se-everywhere"], "trials": 9, "seed": 0, "workers": 1, "timeout_s": null}','schema: 1
 name: broken-off
 space: patterns
@@ -115,7 +118,7 @@ training: {epochs: 30, batch_size: 256}
 landmarks: [plain, se-everywhere]
 trials: 9
 seed: 0
-','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux-6.18.44-fc-v782-x86_64-with-glibc2.36", "processor": "x86_64", "cpus": 2}');
+','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux", "processor": "x86_64", "cpus": 2}');
 CREATE TABLE nas_trials (
 	trial_id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -142,8 +145,9 @@ CREATE TABLE nas_workers (
 	ended_at FLOAT, 
 	PRIMARY KEY (worker_id)
 );
-INSERT INTO "nas_workers" VALUES('vm-22484-6df02b10',1,'vm',23117,'cpu',1.79584183515754699711e+09,1.79584211142817926402e+09,NULL);
-INSERT INTO "nas_workers" VALUES('vm-24706-67934ded',2,'vm',25623,'cpu',1.79584249292046022419e+09,1.79584249292046022419e+09,1.79584249295596718788e+09);
+INSERT INTO "nas_workers" VALUES('host-22484-6df02b10',1,'host',23117,'cpu',1.79584183515754699711e+09,1.79584211142817926402e+09,NULL);
+INSERT INTO "nas_workers" VALUES('host-24706-67934ded',2,'host',25623,'cpu',1.79584249292046022419e+09,1.79584249292046022419e+09,1.79584249295596718788e+09);
+INSERT INTO "nas_workers" VALUES('host-8543-7db2b131',1,'host',8598,'cpu',1.79584548310396099088e+09,1.7958454881232674122e+09,1.79584549196722912788e+09);
 CREATE TABLE studies (
 	study_id INTEGER NOT NULL, 
 	study_name VARCHAR(512) NOT NULL, 
@@ -206,6 +210,8 @@ INSERT INTO "trial_intermediate_values" VALUES(5,3,1,5.87743732590529255332e-01,
 INSERT INTO "trial_intermediate_values" VALUES(6,3,2,8.91364902506963763251e-01,'FINITE');
 INSERT INTO "trial_intermediate_values" VALUES(7,4,1,4.76323119777158798804e-01,'FINITE');
 INSERT INTO "trial_intermediate_values" VALUES(8,4,2,8.38440111420612810277e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(9,5,1,2.39554317548746509292e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(10,5,2,0.754874651810585,'FINITE');
 CREATE TABLE trial_params (
 	param_id INTEGER NOT NULL, 
 	trial_id INTEGER, 
@@ -276,6 +282,7 @@ INSERT INTO "trial_values" VALUES(1,1,0,9.41504178272980496444e-01,'FINITE');
 INSERT INTO "trial_values" VALUES(2,2,0,8.44011142061281360859e-01,'FINITE');
 INSERT INTO "trial_values" VALUES(3,3,0,8.91364902506963763251e-01,'FINITE');
 INSERT INTO "trial_values" VALUES(4,4,0,8.38440111420612810277e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(5,5,0,0.754874651810585,'FINITE');
 CREATE TABLE trials (
 	trial_id INTEGER NOT NULL, 
 	number INTEGER, 
@@ -290,7 +297,7 @@ INSERT INTO "trials" VALUES(1,0,1,'COMPLETE','2026-11-28 04:57:15.461522','2026-
 INSERT INTO "trials" VALUES(2,1,1,'COMPLETE','2026-11-28 04:57:58.720265','2026-11-28 04:59:03.333303');
 INSERT INTO "trials" VALUES(3,2,1,'COMPLETE','2026-11-28 04:59:03.576854','2026-11-28 05:00:13.466212');
 INSERT INTO "trials" VALUES(4,3,1,'COMPLETE','2026-11-28 05:00:13.759682','2026-11-28 05:01:23.238057');
-INSERT INTO "trials" VALUES(5,4,1,'WAITING','2026-11-28 05:01:23.424518',NULL);
+INSERT INTO "trials" VALUES(5,4,1,'COMPLETE','2026-11-28 05:58:03.215600','2026-11-28 05:58:11.919856');
 INSERT INTO "trials" VALUES(6,0,2,'WAITING',NULL,NULL);
 INSERT INTO "trials" VALUES(7,1,2,'WAITING',NULL,NULL);
 CREATE TABLE version_info (

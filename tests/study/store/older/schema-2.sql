@@ -13,6 +13,7 @@ INSERT INTO "nas_architectures" VALUES('8405ed6e1264541e','{"schema": 1, "backbo
 INSERT INTO "nas_architectures" VALUES('599a79c97a358313','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p1", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 8, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
 INSERT INTO "nas_architectures" VALUES('d1098a26b00d1e38','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p2", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p4", "attention": "se", "skip_attention": "se", "reduction": 8, "gamma_skip_init": 0.05, "gamma_residual_init": 0.1, "learnable": false, "gate_init": "textbook"}, {"pattern": "none"}, {"pattern": "p3", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
 INSERT INTO "nas_architectures" VALUES('c56f3533c352e860','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p1", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p4", "attention": "se", "skip_attention": "se", "reduction": 8, "gamma_skip_init": 0.05, "gamma_residual_init": 0.1, "learnable": false, "gate_init": "textbook"}, {"pattern": "p2", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p2", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
+INSERT INTO "nas_architectures" VALUES('f7fabb85a30cd85b','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p3", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p3", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p2", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "none"}]}');
 CREATE TABLE nas_calibrations (
 	task VARCHAR(16) NOT NULL, 
 	run VARCHAR(128) NOT NULL, 
@@ -39,6 +40,9 @@ INSERT INTO "nas_epochs" VALUES(2,0,1,4.66404592990875221936e-01,1.4755502344838
 INSERT INTO "nas_epochs" VALUES(3,0,0,1.64567983150482177734e+00,2.06394274188283421977e+00,5.87743732590529255332e-01,0.1,3.03099989891052246093e+00,4.71675165209999249773e+01,3.63246162799987359903e+00);
 INSERT INTO "nas_epochs" VALUES(3,0,1,2.63437697291374228747e-01,1.19502687587047362605e+00,8.91364902506963763251e-01,9.54915028125263333491e-03,1.06952893733978271484e+00,2.84964292320000822655e+01,3.34894247600004746345e+00);
 INSERT INTO "nas_epochs" VALUES(4,0,0,1.90382070541381831496e+00,2.22136176064153900711e+00,4.76323119777158798804e-01,0.1,2.11042714118957519531e+00,3.29690430970003944821e+01,3.31887592600014613708e+00);
+INSERT INTO "nas_epochs" VALUES(4,0,1,4.92350816726684570312e-01,1.69040316525940115255e+00,8.38440111420612810277e-01,9.54915028125263333491e-03,1.07800567150115966796e+00,9.20399979100057,1.09794701499959046486e+00);
+INSERT INTO "nas_epochs" VALUES(7,0,0,1.69483644962310786574e+00,2.20281217357242331544e+00,2.39554317548746509292e-01,0.1,3.33310627937316894531e+00,3.50072407700008625397e+00,1.78407506999974430073e-01);
+INSERT INTO "nas_epochs" VALUES(7,0,1,0.269150447845459,1.55670795068767420232e+00,0.754874651810585,9.54915028125263333491e-03,1.12171578407287597656e+00,2.55213311400075326673e+00,2.05140914999901724513e-01);
 CREATE TABLE nas_events (
 	id INTEGER NOT NULL, 
 	trial_id INTEGER NOT NULL, 
@@ -80,9 +84,11 @@ CREATE TABLE nas_measurements (
 	PRIMARY KEY (id), 
 	UNIQUE (study_id, digest, seed, budget)
 );
-INSERT INTO "nas_measurements" VALUES(1,1,1,'8405ed6e1264541e',0,2,'complete',NULL,9.41504178272980496444e-01,308538,993536,NULL,7.28635104590002811173e+01,'vm-26240-8fba6920',1.79584295403804278376e+09);
-INSERT INTO "nas_measurements" VALUES(2,1,2,'599a79c97a358313',0,2,'complete',NULL,8.44011142061281360859e-01,311742,996480,NULL,9.60351964500005124154e+01,'vm-26240-8fba6920',1.79584305033680200576e+09);
-INSERT INTO "nas_measurements" VALUES(3,1,3,'d1098a26b00d1e38',0,2,'complete',NULL,8.91364902506963763251e-01,309850,994688,NULL,8.47894998410001790069e+01,'vm-26240-8fba6920',1.79584313579855561261e+09);
+INSERT INTO "nas_measurements" VALUES(1,1,1,'8405ed6e1264541e',0,2,'complete',NULL,9.41504178272980496444e-01,308538,993536,NULL,7.28635104590002811173e+01,'host-26240-8fba6920',1.79584295403804278376e+09);
+INSERT INTO "nas_measurements" VALUES(2,1,2,'599a79c97a358313',0,2,'complete',NULL,8.44011142061281360859e-01,311742,996480,NULL,9.60351964500005124154e+01,'host-26240-8fba6920',1.79584305033680200576e+09);
+INSERT INTO "nas_measurements" VALUES(3,1,3,'d1098a26b00d1e38',0,2,'complete',NULL,8.91364902506963763251e-01,309850,994688,NULL,8.47894998410001790069e+01,'host-26240-8fba6920',1.79584313579855561261e+09);
+INSERT INTO "nas_measurements" VALUES(4,1,4,'c56f3533c352e860',0,2,'complete',NULL,8.38440111420612810277e-01,312034,996736,NULL,4.80182179969997378074e+01,'host-8350-46c530bb',1.79584544960315752029e+09);
+INSERT INTO "nas_measurements" VALUES(5,1,7,'f7fabb85a30cd85b',0,2,'complete',NULL,0.754874651810585,309414,994304,NULL,6.78260365200003434438e+00,'host-8350-46c530bb',1.7958454565019376278e+09);
 CREATE TABLE nas_schema (
 	version INTEGER NOT NULL, 
 	PRIMARY KEY (version)
@@ -121,7 +127,7 @@ training: {epochs: 2, batch_size: 256}
 landmarks: [plain, se-everywhere]
 trials: 5
 seed: 0
-','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux-6.18.44-fc-v782-x86_64-with-glibc2.36", "processor": "x86_64", "cpus": 2}',NULL);
+','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux", "processor": "x86_64", "cpus": 2}',NULL);
 INSERT INTO "nas_studies" VALUES(2,'broken-off',1.79584351337044167517e+09,9,'{"schema": 1, "name": "broken-off", "space": "patterns", "backbone": {"name": "resnet_micro", "stem": "small"}, "data": {"source": "digits", "image_size": null, "in_chans": null, "num_train": null, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "augment": true, "flip": null, "workers": 0}, "training": {"epochs": 30, "batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "warmup_epochs": 1.0, "schedule": "cosine", "label_smoothing": 0.0, "clip_grad_norm": null, "zero_init_branches": null, "init_from": null, "precision": "32-true", "channels_last": true, "device": "auto", "threads": null}, "guard": {"thresholds": {}, "verdicts": {}, "recover_factor": 0.1}, "estimate": {"by": "full", "candidates": 500, "epochs": null, "networks": 3, "measure": "accuracy", "norm_images": 256}, "calibrate": null, "sampler": "tpe", "pruner": {"name": "median", "startup_trials": 8, "warmup_epochs": 1, "min_epochs": 1, "reduction_factor": 3}, "landmarks": ["plain", "se-everywhere"], "trials": 9, "seed": 0, "workers": 1, "timeout_s": null, "tracking": null}','schema: 1
 name: broken-off
 space: patterns
@@ -130,7 +136,7 @@ training: {epochs: 30, batch_size: 256}
 landmarks: [plain, se-everywhere]
 trials: 9
 seed: 0
-','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux-6.18.44-fc-v782-x86_64-with-glibc2.36", "processor": "x86_64", "cpus": 2}',NULL);
+','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux", "processor": "x86_64", "cpus": 2}',NULL);
 CREATE TABLE nas_trials (
 	trial_id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -145,6 +151,7 @@ INSERT INTO "nas_trials" VALUES(1,1,'8405ed6e1264541e','plain',0,NULL);
 INSERT INTO "nas_trials" VALUES(2,1,'599a79c97a358313','se-everywhere',0,NULL);
 INSERT INTO "nas_trials" VALUES(3,1,'d1098a26b00d1e38',NULL,0,NULL);
 INSERT INTO "nas_trials" VALUES(4,1,'c56f3533c352e860',NULL,0,NULL);
+INSERT INTO "nas_trials" VALUES(7,1,'f7fabb85a30cd85b',NULL,0,NULL);
 CREATE TABLE nas_workers (
 	worker_id VARCHAR(64) NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -156,8 +163,9 @@ CREATE TABLE nas_workers (
 	ended_at FLOAT, 
 	PRIMARY KEY (worker_id)
 );
-INSERT INTO "nas_workers" VALUES('vm-26240-8fba6920',1,'vm',27217,'cpu',1.79584288051252818105e+09,1.79584319754552984233e+09,NULL);
-INSERT INTO "nas_workers" VALUES('vm-29613-ef40d269',2,'vm',30503,'cpu',1.79584357422268581392e+09,1.79584357422268581392e+09,1.79584357427277302747e+09);
+INSERT INTO "nas_workers" VALUES('host-26240-8fba6920',1,'host',27217,'cpu',1.79584288051252818105e+09,1.79584319754552984233e+09,NULL);
+INSERT INTO "nas_workers" VALUES('host-29613-ef40d269',2,'host',30503,'cpu',1.79584357422268581392e+09,1.79584357422268581392e+09,1.79584357427277302747e+09);
+INSERT INTO "nas_workers" VALUES('host-8350-46c530bb',1,'host',8376,'cpu',1.79584543877224874497e+09,1.79584545379879832269e+09,1.79584545656268143652e+09);
 CREATE TABLE studies (
 	study_id INTEGER NOT NULL, 
 	study_name VARCHAR(512) NOT NULL, 
@@ -219,6 +227,9 @@ INSERT INTO "trial_intermediate_values" VALUES(4,2,2,8.44011142061281360859e-01,
 INSERT INTO "trial_intermediate_values" VALUES(5,3,1,5.87743732590529255332e-01,'FINITE');
 INSERT INTO "trial_intermediate_values" VALUES(6,3,2,8.91364902506963763251e-01,'FINITE');
 INSERT INTO "trial_intermediate_values" VALUES(7,4,1,4.76323119777158798804e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(8,4,2,8.38440111420612810277e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(9,7,1,2.39554317548746509292e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(10,7,2,0.754874651810585,'FINITE');
 CREATE TABLE trial_params (
 	param_id INTEGER NOT NULL, 
 	trial_id INTEGER, 
@@ -245,6 +256,10 @@ INSERT INTO "trial_params" VALUES(13,4,'stage1.pattern',1.0,'{"name": "Categoric
 INSERT INTO "trial_params" VALUES(14,4,'stage2.pattern',4.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
 INSERT INTO "trial_params" VALUES(15,4,'stage3.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
 INSERT INTO "trial_params" VALUES(16,4,'stage4.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(17,7,'stage1.pattern',3.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(18,7,'stage2.pattern',3.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(19,7,'stage3.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(20,7,'stage4.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
 CREATE TABLE trial_system_attributes (
 	trial_system_attribute_id INTEGER NOT NULL, 
 	trial_id INTEGER, 
@@ -284,6 +299,8 @@ CREATE TABLE trial_values (
 INSERT INTO "trial_values" VALUES(1,1,0,9.41504178272980496444e-01,'FINITE');
 INSERT INTO "trial_values" VALUES(2,2,0,8.44011142061281360859e-01,'FINITE');
 INSERT INTO "trial_values" VALUES(3,3,0,8.91364902506963763251e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(4,4,0,8.38440111420612810277e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(5,7,0,0.754874651810585,'FINITE');
 CREATE TABLE trials (
 	trial_id INTEGER NOT NULL, 
 	number INTEGER, 
@@ -297,9 +314,10 @@ CREATE TABLE trials (
 INSERT INTO "trials" VALUES(1,0,1,'COMPLETE','2026-11-28 05:14:40.874581','2026-11-28 05:15:54.180581');
 INSERT INTO "trials" VALUES(2,1,1,'COMPLETE','2026-11-28 05:15:54.265634','2026-11-28 05:17:30.433027');
 INSERT INTO "trials" VALUES(3,2,1,'COMPLETE','2026-11-28 05:17:30.690768','2026-11-28 05:18:55.850018');
-INSERT INTO "trials" VALUES(4,3,1,'WAITING','2026-11-28 05:18:56.098000',NULL);
+INSERT INTO "trials" VALUES(4,3,1,'COMPLETE','2026-11-28 05:57:18.896011','2026-11-28 05:57:29.618690');
 INSERT INTO "trials" VALUES(5,0,2,'WAITING',NULL,NULL);
 INSERT INTO "trials" VALUES(6,1,2,'WAITING',NULL,NULL);
+INSERT INTO "trials" VALUES(7,4,1,'COMPLETE','2026-11-28 05:57:29.670898','2026-11-28 05:57:36.518087');
 CREATE TABLE version_info (
 	version_info_id INTEGER NOT NULL, 
 	schema_version INTEGER, 

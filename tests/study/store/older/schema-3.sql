@@ -10,6 +10,10 @@ CREATE TABLE nas_architectures (
 	PRIMARY KEY (digest)
 );
 INSERT INTO "nas_architectures" VALUES('8405ed6e1264541e','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "none"}, {"pattern": "none"}, {"pattern": "none"}, {"pattern": "none"}]}');
+INSERT INTO "nas_architectures" VALUES('599a79c97a358313','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p1", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 8, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p1", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
+INSERT INTO "nas_architectures" VALUES('d1098a26b00d1e38','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p2", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p4", "attention": "se", "skip_attention": "se", "reduction": 8, "gamma_skip_init": 0.05, "gamma_residual_init": 0.1, "learnable": false, "gate_init": "textbook"}, {"pattern": "none"}, {"pattern": "p3", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
+INSERT INTO "nas_architectures" VALUES('c56f3533c352e860','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p1", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p4", "attention": "se", "skip_attention": "se", "reduction": 8, "gamma_skip_init": 0.05, "gamma_residual_init": 0.1, "learnable": false, "gate_init": "textbook"}, {"pattern": "p2", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p2", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}]}');
+INSERT INTO "nas_architectures" VALUES('f7fabb85a30cd85b','{"schema": 1, "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": "batch", "stages": [{"pattern": "p3", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p3", "attention": "se", "reduction": 4, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "p2", "attention": "se", "reduction": 16, "lambda_init": 1.0, "learnable": false, "gate_init": "textbook"}, {"pattern": "none"}]}');
 CREATE TABLE nas_calibrations (
 	task VARCHAR(16) NOT NULL, 
 	run VARCHAR(128) NOT NULL, 
@@ -29,6 +33,16 @@ CREATE TABLE nas_epochs (
 	val_s FLOAT NOT NULL, 
 	PRIMARY KEY (trial_id, seed, epoch)
 );
+INSERT INTO "nas_epochs" VALUES(1,0,0,1.65860277414321899414e+00,1.85201167794655296994e+00,8.32869080779944259695e-01,0.1,2.98669528961181640625e+00,1.38373605159995349822e+01,8.25034860000414482783e-01);
+INSERT INTO "nas_epochs" VALUES(1,0,1,2.47399362921714771612e-01,7.02396063419437721719e-01,9.41504178272980496444e-01,9.54915028125263333491e-03,9.62516248226165771484e-01,2.64509116999943216796e+00,2.24220897000122931785e-01);
+INSERT INTO "nas_epochs" VALUES(2,0,0,1.90159535408020019531e+00,2.14715933202036923788e+00,5.29247910863509751777e-01,0.1,2.35869812965393066406e+00,3.32437785599995550001e+00,1.99742409000464249402e-01);
+INSERT INTO "nas_epochs" VALUES(2,0,1,4.66404592990875221936e-01,1.4755502344838091755e+00,8.44011142061281360859e-01,9.54915028125263333491e-03,1.01295924186706542968e+00,5.67887858999984,3.82257190000018454156e-01);
+INSERT INTO "nas_epochs" VALUES(3,0,0,1.64567983150482177734e+00,2.06394274188283421977e+00,5.87743732590529255332e-01,0.1,3.03099989891052246093e+00,4.03859148099945741705e+00,2.83345146000101522076e-01);
+INSERT INTO "nas_epochs" VALUES(3,0,1,2.63437697291374228747e-01,1.19502687587047362605e+00,8.91364902506963763251e-01,9.54915028125263333491e-03,1.06952893733978271484e+00,1.14533343069997499701e+01,0.434542161000536);
+INSERT INTO "nas_epochs" VALUES(4,0,0,1.90382070541381831496e+00,2.22136176064153900711e+00,4.76323119777158798804e-01,0.1,2.11042714118957519531e+00,8.58683938599915563827e+00,6.34436304000701056793e-01);
+INSERT INTO "nas_epochs" VALUES(4,0,1,4.92350816726684570312e-01,1.69040316525940115255e+00,8.38440111420612810277e-01,9.54915028125263333491e-03,1.07800567150115966796e+00,1.20052148580007269631e+01,0.466918713999803);
+INSERT INTO "nas_epochs" VALUES(5,0,0,1.69483644962310786574e+00,2.20281217357242331544e+00,2.39554317548746509292e-01,0.1,3.33310627937316894531e+00,6.22733090899964736308e+00,4.39367371000116690993e-01);
+INSERT INTO "nas_epochs" VALUES(5,0,1,0.269150447845459,1.55670795068767420232e+00,0.754874651810585,9.54915028125263333491e-03,1.12171578407287597656e+00,3.96595897299994248896e+00,4.38263039000048593152e-01);
 CREATE TABLE nas_events (
 	id INTEGER NOT NULL, 
 	trial_id INTEGER NOT NULL, 
@@ -70,6 +84,11 @@ CREATE TABLE nas_measurements (
 	PRIMARY KEY (id), 
 	UNIQUE (study_id, digest, seed, budget)
 );
+INSERT INTO "nas_measurements" VALUES(1,1,1,'8405ed6e1264541e',0,2,'complete',NULL,9.41504178272980496444e-01,308538,993536,NULL,1.7997895677000087744e+01,'host-9267-8c193606',1.79584572137070703503e+09);
+INSERT INTO "nas_measurements" VALUES(2,1,2,'599a79c97a358313',0,2,'complete',NULL,8.44011142061281360859e-01,311742,996480,NULL,1.00799326589994961975e+01,'host-9267-8c193606',1.79584573158583307261e+09);
+INSERT INTO "nas_measurements" VALUES(3,1,3,'d1098a26b00d1e38',0,2,'complete',NULL,8.91364902506963763251e-01,309850,994688,NULL,1.67746965260002980357e+01,'host-9267-8c193606',1.79584574855516242979e+09);
+INSERT INTO "nas_measurements" VALUES(4,1,4,'c56f3533c352e860',0,2,'complete',NULL,8.38440111420612810277e-01,312034,996736,NULL,2.23072173390000898511e+01,'host-9267-8c193606',1.79584577107377386094e+09);
+INSERT INTO "nas_measurements" VALUES(5,1,5,'f7fabb85a30cd85b',0,2,'complete',NULL,0.754874651810585,309414,994304,NULL,1.16986249290002888303e+01,'host-9267-8c193606',1.79584578296598052979e+09);
 CREATE TABLE nas_schema (
 	version INTEGER NOT NULL, 
 	PRIMARY KEY (version)
@@ -101,7 +120,7 @@ CREATE TABLE nas_studies (
 	PRIMARY KEY (study_id), 
 	UNIQUE (name)
 );
-INSERT INTO "nas_studies" VALUES(1,'older',1795843829.43432,5,'{"schema": 1, "name": "older", "space": "patterns", "backbone": {"name": "resnet_micro", "stem": "small"}, "data": {"source": "digits", "image_size": null, "in_chans": null, "num_train": null, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "augment": true, "flip": null, "workers": 0}, "training": {"epochs": 2, "batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "warmup_epochs": 1.0, "schedule": "cosine", "label_smoothing": 0.0, "clip_grad_norm": null, "zero_init_branches": null, "init_from": null, "precision": "32-true", "channels_last": true, "device": "auto", "threads": null}, "guard": {"thresholds": {}, "verdicts": {}, "recover_factor": 0.1}, "estimate": {"by": "full", "candidates": 500, "epochs": null, "networks": 3, "measure": "accuracy", "norm_images": 256}, "calibrate": null, "objectives": {"val_accuracy": "maximize"}, "constraints": [], "latency": {"batch": 1, "threads": 1, "repeats": 20}, "sampler": "tpe", "pruner": {"name": "median", "startup_trials": 8, "warmup_epochs": 1, "min_epochs": 1, "reduction_factor": 3}, "landmarks": ["plain", "se-everywhere"], "trials": 5, "seed": 0, "workers": 1, "timeout_s": null, "tracking": null}','schema: 1
+INSERT INTO "nas_studies" VALUES(1,'older',1.79584567751865172382e+09,5,'{"schema": 1, "name": "older", "space": "patterns", "backbone": {"name": "resnet_micro", "stem": "small"}, "data": {"source": "digits", "image_size": null, "in_chans": null, "num_train": null, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "augment": true, "flip": null, "workers": 0}, "training": {"epochs": 2, "batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "warmup_epochs": 1.0, "schedule": "cosine", "label_smoothing": 0.0, "clip_grad_norm": null, "zero_init_branches": null, "init_from": null, "precision": "32-true", "channels_last": true, "device": "auto", "threads": null}, "guard": {"thresholds": {}, "verdicts": {}, "recover_factor": 0.1}, "estimate": {"by": "full", "candidates": 500, "epochs": null, "networks": 3, "measure": "accuracy", "norm_images": 256}, "calibrate": null, "sampler": "tpe", "pruner": {"name": "median", "startup_trials": 8, "warmup_epochs": 1, "min_epochs": 1, "reduction_factor": 3}, "landmarks": ["plain", "se-everywhere"], "trials": 5, "seed": 0, "workers": 1, "timeout_s": null, "tracking": null}','schema: 1
 name: older
 space: patterns
 data: {source: digits}
@@ -109,8 +128,8 @@ training: {epochs: 2, batch_size: 256}
 landmarks: [plain, se-everywhere]
 trials: 5
 seed: 0
-','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux-6.18.44-fc-v782-x86_64-with-glibc2.36", "processor": "x86_64", "cpus": 2}',NULL,NULL);
-INSERT INTO "nas_studies" VALUES(2,'broken-off',1.79584420003637123108e+09,9,'{"schema": 1, "name": "broken-off", "space": "patterns", "backbone": {"name": "resnet_micro", "stem": "small"}, "data": {"source": "digits", "image_size": null, "in_chans": null, "num_train": null, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "augment": true, "flip": null, "workers": 0}, "training": {"epochs": 30, "batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "warmup_epochs": 1.0, "schedule": "cosine", "label_smoothing": 0.0, "clip_grad_norm": null, "zero_init_branches": null, "init_from": null, "precision": "32-true", "channels_last": true, "device": "auto", "threads": null}, "guard": {"thresholds": {}, "verdicts": {}, "recover_factor": 0.1}, "estimate": {"by": "full", "candidates": 500, "epochs": null, "networks": 3, "measure": "accuracy", "norm_images": 256}, "calibrate": null, "objectives": {"val_accuracy": "maximize"}, "constraints": [], "latency": {"batch": 1, "threads": 1, "repeats": 20}, "sampler": "tpe", "pruner": {"name": "median", "startup_trials": 8, "warmup_epochs": 1, "min_epochs": 1, "reduction_factor": 3}, "landmarks": ["plain", "se-everywhere"], "trials": 9, "seed": 0, "workers": 1, "timeout_s": null, "tracking": null}','schema: 1
+','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux", "processor": "x86_64", "cpus": 2}',NULL,NULL);
+INSERT INTO "nas_studies" VALUES(2,'broken-off',1.7958458935878405571e+09,9,'{"schema": 1, "name": "broken-off", "space": "patterns", "backbone": {"name": "resnet_micro", "stem": "small"}, "data": {"source": "digits", "image_size": null, "in_chans": null, "num_train": null, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "augment": true, "flip": null, "workers": 0}, "training": {"epochs": 30, "batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "warmup_epochs": 1.0, "schedule": "cosine", "label_smoothing": 0.0, "clip_grad_norm": null, "zero_init_branches": null, "init_from": null, "precision": "32-true", "channels_last": true, "device": "auto", "threads": null}, "guard": {"thresholds": {}, "verdicts": {}, "recover_factor": 0.1}, "estimate": {"by": "full", "candidates": 500, "epochs": null, "networks": 3, "measure": "accuracy", "norm_images": 256}, "calibrate": null, "sampler": "tpe", "pruner": {"name": "median", "startup_trials": 8, "warmup_epochs": 1, "min_epochs": 1, "reduction_factor": 3}, "landmarks": ["plain", "se-everywhere"], "trials": 9, "seed": 0, "workers": 1, "timeout_s": null, "tracking": null}','schema: 1
 name: broken-off
 space: patterns
 data: {source: digits}
@@ -118,7 +137,7 @@ training: {epochs: 30, batch_size: 256}
 landmarks: [plain, se-everywhere]
 trials: 9
 seed: 0
-','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux-6.18.44-fc-v782-x86_64-with-glibc2.36", "processor": "x86_64", "cpus": 2}',NULL,NULL);
+','{"schema": 1, "name": "patterns", "description": "one attention (SE), five patterns, four stages", "backbone": {"name": "resnet_micro", "stem": "small"}, "num_classes": 10, "in_chans": 1, "norm": ["batch"], "choices": {"pattern": ["none", "p1", "p2", "p3", "p4"], "attention": ["se"], "skip_attention": ["se"], "reduction": [16], "lambda_init": [1.0], "gamma_skip_init": [0.05], "gamma_residual_init": [0.1], "learnable": [false], "gate_init": ["textbook"]}, "stages": {}, "constraints": {"uniform": [], "fused_stages": {"min": 0, "max": 4}}}','{"source": "digits", "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "class_counts": [106, 110, 107, 109, 109, 110, 109, 107, 104, 108], "in_chans": 1, "image_size": 8, "num_train": 1079, "num_val": 359, "num_test": 359, "fingerprint": "d05af5e703b0a335dc0dae894e152a4e5417016d41b80f4b83484996a0af969b"}','{"packages": {"fusion-nas": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "lightning": "2.6.6", "optuna": "5.0.0", "sqlalchemy": "2.1.9", "numpy": "2.4.6", "scikit-learn": "1.9.1"}, "python": "3.11.7", "platform": "Linux", "processor": "x86_64", "cpus": 2}',NULL,NULL);
 CREATE TABLE nas_tests (
 	trial_id INTEGER NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -138,6 +157,10 @@ CREATE TABLE nas_trials (
 	UNIQUE (study_id, digest)
 );
 INSERT INTO "nas_trials" VALUES(1,1,'8405ed6e1264541e','plain',0,NULL);
+INSERT INTO "nas_trials" VALUES(2,1,'599a79c97a358313','se-everywhere',0,NULL);
+INSERT INTO "nas_trials" VALUES(3,1,'d1098a26b00d1e38',NULL,0,NULL);
+INSERT INTO "nas_trials" VALUES(4,1,'c56f3533c352e860',NULL,0,NULL);
+INSERT INTO "nas_trials" VALUES(5,1,'f7fabb85a30cd85b',NULL,0,NULL);
 CREATE TABLE nas_workers (
 	worker_id VARCHAR(64) NOT NULL, 
 	study_id INTEGER NOT NULL, 
@@ -149,8 +172,8 @@ CREATE TABLE nas_workers (
 	ended_at FLOAT, 
 	PRIMARY KEY (worker_id)
 );
-INSERT INTO "nas_workers" VALUES('vm-31291-7fc1e577',1,'vm',32383,'cpu',1.79584391326113605499e+09,1.79584394851608037954e+09,NULL);
-INSERT INTO "nas_workers" VALUES('vm-677-db9a3b33',2,'vm',1932,'cpu',1.79584427925477147099e+09,1.79584427925477147099e+09,1.79584427932478833201e+09);
+INSERT INTO "nas_workers" VALUES('host-9267-8c193606',1,'host',9875,'cpu',1.79584570314751601222e+09,1.79584577836101603508e+09,1.79584578304070281978e+09);
+INSERT INTO "nas_workers" VALUES('host-10415-1c63f717',2,'host',10607,'cpu',1.79584591740926980971e+09,1.79584591740926980971e+09,1.79584591743279933925e+09);
 CREATE TABLE studies (
 	study_id INTEGER NOT NULL, 
 	study_name VARCHAR(512) NOT NULL, 
@@ -205,6 +228,16 @@ CREATE TABLE trial_intermediate_values (
 	UNIQUE (trial_id, step), 
 	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
 );
+INSERT INTO "trial_intermediate_values" VALUES(1,1,1,8.32869080779944259695e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(2,1,2,9.41504178272980496444e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(3,2,1,5.29247910863509751777e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(4,2,2,8.44011142061281360859e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(5,3,1,5.87743732590529255332e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(6,3,2,8.91364902506963763251e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(7,4,1,4.76323119777158798804e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(8,4,2,8.38440111420612810277e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(9,5,1,2.39554317548746509292e-01,'FINITE');
+INSERT INTO "trial_intermediate_values" VALUES(10,5,2,0.754874651810585,'FINITE');
 CREATE TABLE trial_params (
 	param_id INTEGER NOT NULL, 
 	trial_id INTEGER, 
@@ -219,6 +252,22 @@ INSERT INTO "trial_params" VALUES(1,1,'stage1.pattern',0.0,'{"name": "Categorica
 INSERT INTO "trial_params" VALUES(2,1,'stage2.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
 INSERT INTO "trial_params" VALUES(3,1,'stage3.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
 INSERT INTO "trial_params" VALUES(4,1,'stage4.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(5,2,'stage1.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(6,2,'stage2.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(7,2,'stage3.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(8,2,'stage4.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(9,3,'stage1.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(10,3,'stage2.pattern',4.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(11,3,'stage3.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(12,3,'stage4.pattern',3.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(13,4,'stage1.pattern',1.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(14,4,'stage2.pattern',4.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(15,4,'stage3.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(16,4,'stage4.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(17,5,'stage1.pattern',3.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(18,5,'stage2.pattern',3.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(19,5,'stage3.pattern',2.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
+INSERT INTO "trial_params" VALUES(20,5,'stage4.pattern',0.0,'{"name": "CategoricalDistribution", "attributes": {"choices": ["none", "p1", "p2", "p3", "p4"]}}');
 CREATE TABLE trial_system_attributes (
 	trial_system_attribute_id INTEGER NOT NULL, 
 	trial_id INTEGER, 
@@ -230,8 +279,8 @@ CREATE TABLE trial_system_attributes (
 );
 INSERT INTO "trial_system_attributes" VALUES(1,1,'fixed_params','{"stage1.pattern": "none", "stage2.pattern": "none", "stage3.pattern": "none", "stage4.pattern": "none"}');
 INSERT INTO "trial_system_attributes" VALUES(2,2,'fixed_params','{"stage1.pattern": "p1", "stage2.pattern": "p1", "stage3.pattern": "p1", "stage4.pattern": "p1"}');
-INSERT INTO "trial_system_attributes" VALUES(3,3,'fixed_params','{"stage1.pattern": "none", "stage2.pattern": "none", "stage3.pattern": "none", "stage4.pattern": "none"}');
-INSERT INTO "trial_system_attributes" VALUES(4,4,'fixed_params','{"stage1.pattern": "p1", "stage2.pattern": "p1", "stage3.pattern": "p1", "stage4.pattern": "p1"}');
+INSERT INTO "trial_system_attributes" VALUES(3,6,'fixed_params','{"stage1.pattern": "none", "stage2.pattern": "none", "stage3.pattern": "none", "stage4.pattern": "none"}');
+INSERT INTO "trial_system_attributes" VALUES(4,7,'fixed_params','{"stage1.pattern": "p1", "stage2.pattern": "p1", "stage3.pattern": "p1", "stage4.pattern": "p1"}');
 CREATE TABLE trial_user_attributes (
 	trial_user_attribute_id INTEGER NOT NULL, 
 	trial_id INTEGER, 
@@ -243,8 +292,8 @@ CREATE TABLE trial_user_attributes (
 );
 INSERT INTO "trial_user_attributes" VALUES(1,1,'landmark','"plain"');
 INSERT INTO "trial_user_attributes" VALUES(2,2,'landmark','"se-everywhere"');
-INSERT INTO "trial_user_attributes" VALUES(3,3,'landmark','"plain"');
-INSERT INTO "trial_user_attributes" VALUES(4,4,'landmark','"se-everywhere"');
+INSERT INTO "trial_user_attributes" VALUES(3,6,'landmark','"plain"');
+INSERT INTO "trial_user_attributes" VALUES(4,7,'landmark','"se-everywhere"');
 CREATE TABLE trial_values (
 	trial_value_id INTEGER NOT NULL, 
 	trial_id INTEGER NOT NULL, 
@@ -255,6 +304,11 @@ CREATE TABLE trial_values (
 	UNIQUE (trial_id, objective), 
 	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
 );
+INSERT INTO "trial_values" VALUES(1,1,0,9.41504178272980496444e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(2,2,0,8.44011142061281360859e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(3,3,0,8.91364902506963763251e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(4,4,0,8.38440111420612810277e-01,'FINITE');
+INSERT INTO "trial_values" VALUES(5,5,0,0.754874651810585,'FINITE');
 CREATE TABLE trials (
 	trial_id INTEGER NOT NULL, 
 	number INTEGER, 
@@ -265,10 +319,13 @@ CREATE TABLE trials (
 	PRIMARY KEY (trial_id), 
 	FOREIGN KEY(study_id) REFERENCES studies (study_id)
 );
-INSERT INTO "trials" VALUES(1,0,1,'WAITING','2026-11-28 05:31:53.759690',NULL);
-INSERT INTO "trials" VALUES(2,1,1,'WAITING',NULL,NULL);
-INSERT INTO "trials" VALUES(3,0,2,'WAITING',NULL,NULL);
-INSERT INTO "trials" VALUES(4,1,2,'WAITING',NULL,NULL);
+INSERT INTO "trials" VALUES(1,0,1,'COMPLETE','2026-11-28 06:01:43.270075','2026-11-28 06:02:01.394433');
+INSERT INTO "trials" VALUES(2,1,1,'COMPLETE','2026-11-28 06:02:01.459393','2026-11-28 06:02:11.621474');
+INSERT INTO "trials" VALUES(3,2,1,'COMPLETE','2026-11-28 06:02:11.690184','2026-11-28 06:02:28.587056');
+INSERT INTO "trials" VALUES(4,3,1,'COMPLETE','2026-11-28 06:02:28.676484','2026-11-28 06:02:51.102620');
+INSERT INTO "trials" VALUES(5,4,1,'COMPLETE','2026-11-28 06:02:51.195838','2026-11-28 06:03:02.981841');
+INSERT INTO "trials" VALUES(6,0,2,'WAITING',NULL,NULL);
+INSERT INTO "trials" VALUES(7,1,2,'WAITING',NULL,NULL);
 CREATE TABLE version_info (
 	version_info_id INTEGER NOT NULL, 
 	schema_version INTEGER, 
