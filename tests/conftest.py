@@ -2,18 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from nas.backbones import BACKBONES, MICRO
 
-from . import postgres
+from . import postgres, warm
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Server]:
     with postgres.running() as server:
         yield server
+
+
+@pytest.fixture
+def forked_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports are verified in forks; without it, in an interpreter of its own that takes seconds to begin."""
+    monkeypatch.setattr("nas.export.verify.subprocess", SimpleNamespace(run=warm.run_verification))
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing import util
 from pathlib import Path
@@ -18,8 +19,10 @@ from typing import NoReturn
 from weakref import finalize
 
 from nas.cli import main
+from nas.export import verify
 from nas.study.launch import processes
 
+Program = Callable[[list[str]], int]
 OUTPUTS = ("out", "err")
 
 
@@ -28,14 +31,15 @@ class Command:
 
     Args:
         before: called in the process before anything else.
+        program: what is run in place of `nas`.
     """
 
-    def __init__(self, *arguments: object, before: Callable[[], object] | None = None) -> None:
+    def __init__(self, *arguments: object, before: Callable[[], object] | None = None, program: Program = main) -> None:
         self.args = [str(argument) for argument in arguments]
         self._outputs = Path(tempfile.mkdtemp(prefix="nas-test-"))
         finalize(self, shutil.rmtree, self._outputs, ignore_errors=True)
-        surroundings = str(Path.cwd()), dict(os.environ), self._outputs
-        self._process = processes.start(_run, self.args, *surroundings, before)
+        surroundings = _Surroundings(Path.cwd(), dict(os.environ), self._outputs)
+        self._process = processes.start(_run, program, self.args, surroundings, before)
 
     @property
     def returncode(self) -> int | None:
@@ -64,32 +68,47 @@ class Command:
         return out, err
 
 
-def run(*arguments: object, before: Callable[[], object] | None = None) -> "CompletedProcess[str]":
+def run(
+    *arguments: object, before: Callable[[], object] | None = None, program: Program = main
+) -> "CompletedProcess[str]":
     """`nas` from beginning to end."""
-    command = Command(*arguments, before=before)
+    command = Command(*arguments, before=before, program=program)
     out, err = command.communicate()
     return CompletedProcess(command.args, command.wait(), out, err)
 
 
+def run_verification(command: Sequence[str], **_: object) -> "CompletedProcess[str]":
+    """Stands in for the `subprocess.run` of `nas.export.verify`."""
+    assert command[:3] == [sys.executable, "-m", verify.__name__]
+    return run(*command[3:], program=verify.main)
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    folder: Path
+    environment: dict[str, str]
+    outputs: Path
+    """Folder of the two files that are written."""
+
+    def enter(self) -> None:
+        for standard, name in enumerate(OUTPUTS, start=1):
+            with (self.outputs / name).open("ab") as file:
+                os.dup2(file.fileno(), standard)
+        os.chdir(self.folder)
+        os.environ.clear()
+        os.environ.update(self.environment)
+
+
 def _run(
-    arguments: list[str],
-    folder: str,
-    environment: dict[str, str],
-    outputs: Path,
-    before: Callable[[], object] | None,
+    program: Program, arguments: list[str], surroundings: _Surroundings, before: Callable[[], object] | None
 ) -> NoReturn:
-    for standard, name in enumerate(OUTPUTS, start=1):
-        with (outputs / name).open("ab") as file:
-            os.dup2(file.fileno(), standard)
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
+    surroundings.enter()
     if processes.FORKS:
         util.spawnv_passfds = _fork
     if before is not None:
         before()
     processes.let_signals_through()
-    sys.exit(main(arguments))
+    sys.exit(program(arguments))
 
 
 def _fork(path: bytes, arguments: list[str], kept: list[int]) -> int:

@@ -91,6 +91,7 @@ def test_every_network_has_every_seed_and_was_tested_once(confirmed: Study) -> N
     assert [t.score for t in parts[0].trials()] != [t.score for t in parts[1].trials()]
 
 
+@pytest.mark.usefixtures("forked_verification")
 def test_what_is_exported_has_the_accuracy_that_was_tested(
     nas: Nas, confirmed: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def without_weights(study: Study) -> int:
     return next(t.number for t in study.trials() if t.state == "complete" and not checkpoints.path(t.number).exists())
 
 
+@pytest.mark.usefixtures("forked_verification")
 def test_timm(export: Nas, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     best = study.best()
     assert best is not None
@@ -102,6 +103,7 @@ def test_onnx(export: Nas, study: Study, tmp_path: Path) -> None:
     assert model(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
 
 
+@pytest.mark.usefixtures("forked_verification")
 def test_retrain(export: Nas, nas: Nas, study: Study, tmp_path: Path) -> None:
     number = without_weights(study)
     command = ("export", "tiny", "--storage", study.url, "--format", "timm", "--trial", number, "-o", tmp_path / "a")

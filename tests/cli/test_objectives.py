@@ -25,6 +25,7 @@ TWO = {
 }
 
 
+@pytest.mark.usefixtures("forked_verification")
 def test_from_the_file_to_the_front(nas: Nas, tmp_path: Path) -> None:
     file, url = write_study(tmp_path, **TWO), f"sqlite:///{tmp_path / 'nas.db'}"
     code, out, err = nas("search", file, "--storage", url)

@@ -96,6 +96,7 @@ def prepare(folder: Path) -> None:
     add_unusual(write_images(folder / "flowers", {"daisy": 24, "rose": 24, "tulip": 24}) / "rose")
 
 
+@pytest.mark.usefixtures("forked_verification")
 def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests) -> None:
     """The quickstart first: the other pages go on from its study."""
     first = ROOT / "docs" / "quickstart.md"
