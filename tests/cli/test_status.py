@@ -12,7 +12,7 @@ from nas.cli.progress import display
 from nas.report.summary import summarise
 from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study
-from nas.study.store.trials import Ledger
+from nas.study.store.workers import join
 from tests.report.synthetic import synthetic
 
 Nas = Callable[..., tuple[int, str, str]]
@@ -84,7 +84,7 @@ def test_throughput_is_that_of_the_living_workers(study: Study) -> None:
     assert summarise(study).trials_per_minute is None
     storage = open_storage(study.url)
     for name in ("a", "b"):
-        Ledger(storage.engine, study.study_id, name).join("cpu")
+        join(storage.engine, study.study_id, name, "cpu")
     close_storage(storage)
     assert summarise(study).trials_per_minute is None  # all trials ended before these workers began
     _begin_workers(study, time.time() - 3600 * 24 * 3650)

@@ -2,15 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from nas.study.store.sweep import MAX_CRASHES, put_back
 
 from nas.cli import main
 from nas.errors import NasError
@@ -28,14 +26,17 @@ from nas.study.calibration.work import CalibrationWorker
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from nas.study.run.stop import StopFlag
-from nas.study.store import lock, tables
+from nas.study.store import tables
 from nas.study.store.calibrations import results_of
 from nas.study.store.engine import open_engine
-from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.leases import MAX_CRASHES, put_back
+from nas.study.store.optuna_storage import close_storage, make_storage, open_storage
 from nas.study.store.reader import Study, calibrations_in, open_study, study_names
+from nas.study.store.workers import join, leave
 from nas.training.config import TrainingConfig
 
 from .conftest import SUMMARY
+from .store.test_upgrade import make_older
 
 ASKED = CalibrationConfig(architectures=8, seeds=2, brief_epochs=(1,), fractions=(0.5,), shared_epochs=(2,), networks=2)
 
@@ -182,11 +183,11 @@ def test_a_run_whose_worker_died_is_done_by_another(
 ) -> None:
     calibration = prepared(config, url, task)
     dead = worker_on(calibration, "dead")
-    dead.ledger.join("cpu")
+    join(dead.engine, calibration.study_id, "dead", "cpu")
     trial = dead._next_trial()
     assert trial is not None
     dead.results.begin(trial._trial_id, "d" * 16)
-    dead.ledger.leave()
+    leave(dead.engine, "dead")
     worker_on(calibration).run()
     assert planted.done == [run.key for run in task.runs]
     close_storage(dead.storage)
@@ -197,13 +198,13 @@ def test_a_run_that_kills_its_workers_is_given_up_and_tried_again_when_asked(
 ) -> None:
     calibration = prepared(config, url, task)
     doomed = worker_on(calibration, "doomed")
-    doomed.ledger.join("cpu")
+    join(doomed.engine, calibration.study_id, "doomed", "cpu")
     for _ in range(MAX_CRASHES):
         trial = doomed._next_trial()
         assert trial is not None
         assert trial.number == 0
         doomed.results.begin(trial._trial_id, "d" * 16)
-        put_back(doomed.storage, trial._trial_id, "doomed", crashed=True)
+        put_back(doomed.engine, trial._trial_id, "doomed", crashed=True)
     close_storage(doomed.storage)
     worker_on(calibration).run()
     with pytest.raises(NasError, match=r"1 of \d+ runs have no result \(its worker died 3 times .*tries them again"):
@@ -237,44 +238,19 @@ def test_results_of_an_older_database_count(
     config: StudyConfig, url: str, task: CalibrationTask, planted: type[PlantedRunner]
 ) -> None:
     """Before version 6 a calibration had its results alone."""
-    close_storage(open_storage(url, create=True))
+    close_storage(make_storage(url))
     old = [run.key for run in task.truth[:6]]
     with open_storage(url).engine.begin() as connection:
         curve = {"outcome": "complete", "accuracy": [0.5, 0.75], "loss": [1.0, 0.9], "cost_s": 2.0}
         rows = [{"task": task.digest, "run": key, "result": curve} for key in old]
         connection.execute(sa.insert(tables.calibrations), rows)
-        connection.execute(sa.text("ALTER TABLE nas_studies DROP COLUMN calibrates"))
-        connection.execute(sa.update(tables.schema).values(version=5))
-    with locks_are_taken_once():
-        calibration = prepared(config, url, task)
+    make_older(url)
+    calibration = prepared(config, url, task)
     assert calibration.target == len(task.runs) - 6
     worker_on(calibration).run()
     assert not set(old) & set(planted.done)
     assert results_of(url, task.digest)[old[0]]["accuracy"] == [0.5, 0.75]
     assert concluded(url, task, calibration).num_architectures == 8
-
-
-@contextmanager
-def locks_are_taken_once() -> Iterator[None]:
-    """Fails where a process asks for the lock that it holds: it would wait for ever."""
-    held: list[str] = []
-    real = lock.exclusive
-
-    @contextmanager
-    def once(url: str, *more: object, **options: object) -> Iterator[None]:
-        assert url not in held, "the lock is asked for by the process that holds it"
-        held.append(url)
-        try:
-            with real(url, *more, **options):
-                yield
-        finally:
-            held.remove(url)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("lock", "upgrade", "sweep"):
-            patch.setattr(f"nas.study.store.{module}.exclusive", once)
-        patch.setattr("nas.study.calibration.prepare.exclusive", once)
-        yield
 
 
 def test_time_left_goes_by_what_runs_take(config: StudyConfig, url: str, task: CalibrationTask) -> None:

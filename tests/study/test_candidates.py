@@ -33,6 +33,7 @@ from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study, open_study, study_names
 from nas.study.store.studies import stored_study, study_to_work_on
 from nas.study.store.trials import Ledger
+from nas.study.store.workers import join
 
 from .conftest import SUMMARY
 from .test_rungs import Planted
@@ -127,9 +128,12 @@ def test_a_worker_counts_the_scores_of_candidates_too(stored: Study, joined: Cal
 def test_a_worker_that_does_not_stay_leaves_while_others_score(stored: Study, joined: Callable[..., list[str]]) -> None:
     candidates = candidates_of(stored)
     storage = open_storage(stored.url)
-    other = Ledger(storage, candidates.study_id, "other")
-    other.join("cpu")
-    assert other.lease(optuna.load_study(study_name=candidates.name, storage=storage).ask()._trial_id)
+    other = Ledger(storage.engine, candidates.study_id, "other")
+    join(storage.engine, candidates.study_id, "other", "cpu")
+    storage.create_new_trial(candidates.study_id, optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
+    other.adopt_waiting()
+    other.take_waiting()
+    optuna.load_study(study_name=candidates.name, storage=storage).ask()
     assert joined(stay=False, stay_to_score=False) == []
     assert candidates.num_ended() == CANDIDATES - 1
     close_storage(storage)

@@ -8,7 +8,7 @@ import optuna
 import psycopg
 import pytest
 
-from nas.errors import StorageError, UserError
+from nas.errors import NasError, StorageError, UserError
 from nas.space.landmarks import LANDMARKS
 from nas.study.config import StudyConfig
 from nas.study.launch import processes
@@ -39,28 +39,28 @@ ATTEMPTS = [create, open_engine, open_storage]
 def test_an_unreachable_host(attempt: Attempt) -> None:
     with pytest.raises(StorageError, match=r"postgresql://me:\*\*\*@127.0.0.1:1/x: .*[Cc]onnection") as raised:
         attempt(f"postgresql://me:{SECRET}@127.0.0.1:1/x")
-    said(raised.value)
+    said(raised.value, exit_code=1)
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_a_host_that_does_not_exist(attempt: Attempt) -> None:
     with pytest.raises(StorageError, match=r"postgresql://me:\*\*\*@no-such-host.invalid/x: ") as raised:
         attempt(f"postgresql://me:{SECRET}@no-such-host.invalid/x")
-    said(raised.value)
+    said(raised.value, exit_code=1)
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_a_wrong_password(postgres_server: Server, attempt: Attempt) -> None:
     url = postgres_server.url()
     with postgres_server.demanding_passwords():
-        with pytest.raises(StorageError, match=r"password authentication failed for user \"nas\"") as raised:
+        with pytest.raises(UserError, match=r"password authentication failed for user \"nas\"") as raised:
             attempt(url.replace("nas@", f"nas:{SECRET}@"))
         said(raised.value)
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_a_database_that_does_not_exist(postgres_server: Server, attempt: Attempt) -> None:
-    with pytest.raises(StorageError, match=r"database \"nowhere\" does not exist") as raised:
+    with pytest.raises(UserError, match=r"database \"nowhere\" does not exist") as raised:
         attempt(postgres_server.url().rpartition("/")[0] + "/nowhere")
     said(raised.value)
 
@@ -73,7 +73,7 @@ def test_a_user_without_rights(postgres_server: Server) -> None:
         connection.execute("CREATE ROLE guest LOGIN")
     guest = url.replace("nas@", "guest@")
     for attempt in (create, lambda url: open_study(url, "s")):
-        with pytest.raises(StorageError, match=r"permission denied.*GRANT") as raised:
+        with pytest.raises(UserError, match=r"permission denied.*GRANT") as raised:
             attempt(guest)
         said(raised.value)
     with psycopg.connect(url, autocommit=True) as connection:
@@ -86,7 +86,7 @@ def test_a_user_without_rights(postgres_server: Server) -> None:
     assert ledger.lease(trial._trial_id)
     close_storage(storage)
     empty = postgres_server.url().replace("nas@", "guest@")
-    with pytest.raises(StorageError, match=r"permission denied.*GRANT") as raised:
+    with pytest.raises(UserError, match=r"permission denied.*GRANT") as raised:
         create(empty)
     said(raised.value)
 
@@ -102,8 +102,8 @@ def test_another_schema(postgres_server: Server) -> None:
             attempt(url)
 
 
-def said(error: UserError) -> None:
-    assert error.exit_code == 2
+def said(error: NasError, exit_code: int = 2) -> None:
+    assert error.exit_code == exit_code
     assert len(str(error).splitlines()) == 1
     assert SECRET not in str(error)
 

@@ -23,6 +23,7 @@ from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study, open_study
 from nas.study.store.studies import stored_studies
 from nas.study.store.trials import Ledger
+from nas.study.store.workers import join, leave
 
 from .conftest import SUMMARY
 
@@ -39,10 +40,10 @@ def made(url: str, name: str, confirms: Study | None = None) -> Study:
     """A study that has done some work: a row in most tables, a checkpoint, results."""
     study = create_study(StudyConfig(name=name, space="patterns"), "", url, lambda _: SUMMARY)
     storage = open_storage(url)
-    ledger = Ledger(storage, study.study_id, f"w-{name}"[:64])
-    ledger.join("cpu")
+    ledger = Ledger(storage.engine, study.study_id, f"w-{name}"[:64])
+    join(storage.engine, study.study_id, ledger.worker_id, "cpu")
+    ledger.take_waiting()
     trial = optuna.load_study(study_name=name, storage=storage).ask()
-    ledger.lease(trial._trial_id)
     ledger.own(trial._trial_id, landmark_in(SearchSpace.from_dict(study.space), "plain"), "plain")
     with storage.engine.begin() as connection:
         event = {
@@ -134,13 +135,13 @@ def test_it_is_refused_while_a_worker_lives(url: str) -> None:
     study = made(url, "s")
     before = everything(url)
     storage = open_storage(url)
-    ledger = Ledger(storage, study.study_id, "alive")
-    ledger.join("cpu")
+    ledger = Ledger(storage.engine, study.study_id, "alive")
+    join(storage.engine, study.study_id, ledger.worker_id, "cpu")
     with pytest.raises(UserError, match=r"study 's': worker alive may still write to it; stop it first"):
         plan_removal(url, "s")
     assert len(rows(url)) == 1
     assert (rows(url)[0].state, rows(url)[0].workers_alive) == ("running", 1)
-    ledger.leave()
+    leave(storage.engine, ledger.worker_id)
     close_storage(storage)
     assert everything(url).keys() == before.keys()
     delete(url, "s")

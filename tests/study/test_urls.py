@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.errors import StorageError
+from nas.errors import UserError
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from nas.study.store.errors import explain
@@ -64,10 +64,10 @@ def test_the_home_folder_is_written_out(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "home" / "x" / "nas.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert sqlite_path("sqlite:///./~/nas.db") == Path("~/nas.db"), "a folder of that name is reached so"
-    with pytest.raises(StorageError, match="there is no such home folder; expected a whole path"):
+    with pytest.raises(UserError, match="there is no such home folder; expected a whole path"):
         sqlite_path("sqlite:///~nobody-is-called-so/nas.db")
 
 
 def test_options_of_a_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"expected sqlite:///PATH without options; in a path write %3F for a \?"):
+    with pytest.raises(UserError, match=r"expected sqlite:///PATH without options; in a path write %3F for a \?"):
         open_study(f"sqlite:///{tmp_path}/a folder?/nas.db", "s")

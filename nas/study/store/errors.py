@@ -23,6 +23,9 @@ _CHOICES = {
     "readonly database": "the database is read-only; make it writable or copy it with `nas backup`",
     "unable to open database file": "the file cannot be opened; check the folder and its permissions",
     "permission denied": "{cause}; the database's owner has to GRANT it",
+    "password authentication failed": "{cause}",
+    'FATAL:  database "': "{cause}",
+    'FATAL:  role "': "{cause}",
 }
 """By what a database says where it cannot be the one that was meant."""
 _FAILURES = {
