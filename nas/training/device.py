@@ -14,5 +14,7 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= available[device.type]:
-        raise UserError(f"device: {name!r} asked for, but this machine has {available[device.type]} of that kind")
+        raise UserError(
+            f"device: {name!r} asked for, but this machine has {available[device.type] or 'none'} of that kind"
+        )
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device

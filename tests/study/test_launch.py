@@ -135,3 +135,10 @@ def test_reading_needs_neither_torch_nor_optuna(stored: Study) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["6", "[]"]
+
+
+def test_landmarks_take_no_more_room_than_there_is(config: StudyConfig, url: str) -> None:
+    small = create_study(config.model_copy(update={"trials": 2}), "", url, lambda _: SUMMARY)
+    assert len(small.trials()) == 2
+    set_target(small, 12)
+    assert len(small.trials()) == len(LANDMARKS)

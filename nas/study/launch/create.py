@@ -121,7 +121,7 @@ def create_study(
 
         first, study = make(config, min(config.trials, _capacity(config, space)), None)
         rows = [first]
-        _enqueue_landmarks(study, config, space)
+        _enqueue_landmarks(study, config, space, first["target"])
         estimate = _resolved(config.estimate, calibration)
         if estimate.cheap:
             scored = config.of_candidates(estimate)
@@ -145,9 +145,10 @@ def _capacity(config: StudyConfig, space: SearchSpace) -> int:
     return space.size + sum(landmark_in(space, name) not in space for name in config.landmarks)
 
 
-def _enqueue_landmarks(study: Any, config: StudyConfig, space: SearchSpace) -> None:
+def _enqueue_landmarks(study: "optuna.Study", config: StudyConfig, space: SearchSpace, target: int) -> None:
+    """Let those that are not there yet wait, no more than the study is to have trials."""
     waiting = {trial.user_attrs.get("landmark") for trial in study.get_trials(deepcopy=False)}
-    for name in config.landmarks:
+    for name in config.landmarks[:target]:
         if name not in waiting:
             params = space.encode(landmark_in(space, name)) or {}
             study.enqueue_trial(params, user_attrs={"landmark": name})
@@ -187,7 +188,25 @@ def set_target(study: Study, target: int) -> int:
     target = min(max(target, study.num_members), _capacity(config, SearchSpace.from_dict(study.space)))
     with explained(study.url):
         change_study(open_engine(study.url), study.study_id, target=target)
+        if study.num_members < min(target, len(config.landmarks)):
+            _add_landmarks(study, config, target)
     return target
+
+
+def _add_landmarks(study: Study, config: StudyConfig, target: int) -> None:
+    """Let the landmarks wait for which a study had no room when it was smaller."""
+    import optuna
+
+    from nas.study.store.leases import add_waiting_members
+    from nas.study.store.optuna_storage import close_storage, open_storage
+
+    storage = open_storage(study.url)
+    try:
+        made = optuna.load_study(study_name=study.name, storage=storage)
+        _enqueue_landmarks(made, config, SearchSpace.from_dict(study.space), target)
+        add_waiting_members(storage.engine, study.study_id)
+    finally:
+        close_storage(storage)
 
 
 def set_tracking(study: Study, tracker: str | None) -> None:
