@@ -34,7 +34,7 @@ def test_a_search_of_which_nothing_was_trained(nas: Nas, tmp_path: Path) -> None
     code, _, err = nas("resume", "s", "--storage", url)
     assert code == 1
     assert "study 's' ended without a result: none of its 2 trials is complete" in err
-    assert f"nas resume s --trials N --storage {url}" in err
+    assert f"nas resume s --storage {url} --trials 12" in err
     assert not (study.folder / "best.yaml").exists()
 
 
@@ -46,4 +46,4 @@ def test_a_confirmation_without_a_verdict(nas: Nas, tmp_path: Path) -> None:
     code, out, err = nas("confirm", "s", "--top", "1", "--seeds", "2", "--storage", url)
     assert code == 1
     assert "No verdict:" in out
-    assert "no verdict over study 's'; nas trials s/confirm/" in err
+    assert "no verdict over study 's'; what failed with the first of the seeds: nas trials s/confirm/" in err
