@@ -12,6 +12,7 @@ import typer
 from nas.cli import app
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
+from nas.study.store.trials import Ledger
 from nas.study.store.urls import sqlite_url
 from tests.postgres import Server
 from tests.study.conftest import SUMMARY
@@ -70,9 +71,9 @@ def hints(text: str) -> list[str]:
 
 def test_hints_of_commands_are_lines_that_the_command_line_takes(nas: Nas, tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "a b?" / "it's.db")
-    create_study(StudyConfig(name=NASTY, space="patterns"), "", url, lambda _: SUMMARY)
+    study = create_study(StudyConfig(name=NASTY, space="patterns"), "", url, lambda _: SUMMARY)
     storage = optuna.storages.RDBStorage(url)
-    optuna.load_study(study_name=NASTY, storage=storage).ask()  # a trial that nobody works on
+    Ledger(storage.engine, study.study_id, "gone").take_waiting()
     create_study(StudyConfig(name=f"{NASTY}/candidates", space="patterns"), "", url, lambda _: SUMMARY)
     said = [
         nas("status", NASTY, "--storage", url),

@@ -108,7 +108,8 @@ def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sub
     for page in (page for page in PAGES if page != first):
         with subtests.test(page=page.name):
             folder = tmp_path / page.stem
-            shutil.copytree(done, folder)
+            for kept in ("studies", "flowers"):  # what commands wrote there is in the way of those of other pages
+                shutil.copytree(done / kept, folder / kept)
             monkeypatch.chdir(folder)
             run(page, folder)
 
