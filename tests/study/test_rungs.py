@@ -333,4 +333,4 @@ def test_a_space_in_which_too_few_meet_the_constraints_ends_the_study(file_url: 
     assert len(trained) + len(refused) == 16
     assert refused
     assert study.target == 16
-    assert [t.state for t in trials if not t.digest] == ["fail"]
+    assert all(t.digest for t in trials)  # the one for which there was no network has left the study
