@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -168,5 +169,6 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int | None = Non
             temporary.chmod(mode)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there may not even be a folder
+            temporary.unlink()
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None

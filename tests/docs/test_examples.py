@@ -29,6 +29,7 @@ NOT_RUN = {
     "needs a cluster",
     "needs a database server",
     "needs a GPU",
+    "needs the images",
 }
 SMALL = {
     "search studies/quickstart.yaml": [

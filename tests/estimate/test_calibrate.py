@@ -133,7 +133,10 @@ def test_a_plain_architecture_is_in_every_sample_that_can_hold_it(space: SearchS
     assert spread_sample(space, 8, seed=3)[0].digest == plain.digest
 
 
-def test_a_run_goes_on_from_its_checkpoint_to_the_same_result(task: CalibrationTask, tmp_path: Path) -> None:
+def test_a_run_goes_on_from_its_checkpoint_to_the_same_result(
+    task: CalibrationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.training.fit.CHECKPOINT_S", 0.0)
     task = dataclasses.replace(task, training=task.training.model_copy(update={"epochs": 3}))
     shared = next(run for run in task.runs if run.kind == "shared")
     runs = [task.truth[0], dataclasses.replace(shared, epochs=3)]
