@@ -120,8 +120,8 @@ class Comparison:
 
         Student's t is then noncentral: the chance is that of its upper tail.
         """
-        beyond = scipy.special.nctdtr(self.freedom, abs(self.value) / self.error, self.critical(count))
-        return float(1 - beyond)
+        missed = float(scipy.special.nctdtr(self.freedom, abs(self.value) / self.error, self.critical(count)))
+        return 1.0 if math.isnan(missed) else 1 - missed  # SciPy has no number for what is below about 1e-230
 
     def difference(self, count: int) -> Difference:
         """As one of ``count`` comparisons."""
