@@ -88,8 +88,8 @@ def _(objective):
     def no_memory():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")
 
-    train = objective.Training._robust
-    objective.Training._robust = lambda self, run, path: train(self, no_memory if self.shared else run, path)
+    train = objective.Training.robust
+    objective.Training.robust = lambda self, run, path: train(self, no_memory if self.shared else run, path)
 """
 
 
