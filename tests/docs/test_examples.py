@@ -60,7 +60,7 @@ def arguments(command: str) -> list[str]:
     assert name == "nas", f"{command}: only nas can be run; say above the block why it is not run"
     assert not {"|", ">", ">>", "&", ";"} & set(words), f"{command}: no shell runs here"
     text = " ".join(words)
-    longest = max((start for start in SMALL if text.startswith(start) and "--dry-run" not in words), default=None)
+    longest = max((start for start in SMALL if text.startswith(start)), default=None)
     return [*words, *(SMALL[longest] if longest else [])]
 
 
