@@ -105,7 +105,7 @@ def measure(part: str, device: str, limit_s: float) -> Any:
 def _measure(sender: Connection, part: str, device: str) -> None:
     try:
         sender.send(PARTS[part](device))
-    except Exception as error:
+    except Exception as error:  # told to whoever waits, then raised
         traceback.print_exc()
         sender.send({FAILED: f"{type(error).__name__}: {error}".splitlines()[0]})
         raise
