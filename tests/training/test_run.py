@@ -80,7 +80,7 @@ def test_the_architecture_must_fit_the_data(digits, brief):
 
 
 def test_a_device_that_is_not_there(micro, digits, brief):
-    with pytest.raises(UserError, match=r"device: 'cuda:63' asked for, but this machine has \d+ of that kind"):
+    with pytest.raises(UserError, match=r"device: 'cuda:63' asked for, but this machine has (none|\d+) of that kind"):
         train(micro, digits, brief.model_copy(update={"device": "cuda:63"}), seed=0)
 
 
