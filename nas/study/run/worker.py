@@ -1,7 +1,6 @@
 """One worker: draws trials, trains them, stores what came out, until the study is done or it is told to stop."""
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -17,27 +16,29 @@ from nas.errors import NasError, UserError
 from nas.measurement import EpochRecord, Interrupted, Outcome
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
-from nas.space.vocabulary import Option
 from nas.study.config import StudyConfig
 from nas.study.goals import REFUSED, cost_quantities
-from nas.study.optuna_private import enqueued, id_of
-from nas.study.run.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, needed
+from nas.study.optuna_private import id_of
+from nas.study.run.checkpoints import LANDMARK_ATTR, CheckpointFolder
+from nas.study.run.cleaning import clean
+from nas.study.run.heartbeat import Heartbeat
 from nas.study.run.stop import StopFlag
+from nas.study.run.tracked import tracked_parameters, tracking_of
 from nas.study.search.evolution import STOPPED_ATTR
+from nas.study.search.enqueued import enqueued_network
 from nas.study.search.pruners import first_look, make_pruner
 from nas.study.search.rungs import STOPPED, Rungs
 from nas.study.search.sampler import FusionSampler, SpaceExhausted, distributions
 from nas.study.store.deaths import refuse_deaths
-from nas.study.store.errors import CONNECTION_LOST, connection_lost, explained, survive
+from nas.study.store.errors import connection_lost, explained, survive
 from nas.study.store.leases import LeaseLost, put_back, sweep
 from nas.study.store.lock import drawing
 from nas.study.store.optuna_storage import close_storage, open_storage
 from nas.study.store.reader import Study
 from nas.study.store.rungs import StoredRungs
 from nas.study.store.trials import Ledger, new_worker_id
-from nas.study.store.urls import sqlite_url
-from nas.study.store.workers import HEARTBEAT_S, Watch, give_sign, grace_s, join, leave
-from nas.training.tracking import TrackedRun, Tracking, check_tracker
+from nas.study.store.workers import Watch, give_sign, join, leave
+from nas.training.tracking import TrackedRun
 
 if TYPE_CHECKING:
     from nas.study.run.training import Measure
@@ -66,7 +67,7 @@ class Worker:
         self.config = StudyConfig.parse(study.config, f"study {study.name}")
         self.space = SearchSpace.from_dict(study.space)
         self.checkpoints = CheckpointFolder(study)
-        self.tracking = _tracking(study, self.config)
+        self.tracking = tracking_of(study, self.config)
         self.storage = open_storage(study.url)
         self.engine = self.storage.engine
         self.ledger = Ledger(self.engine, study.study_id, worker_id or new_worker_id())
@@ -105,7 +106,7 @@ class Worker:
         with ExitStack() as end, explained(self.url):
             end.callback(close_storage, self.storage)
             join(self.engine, self.ledger.study_id, self.ledger.worker_id, self.measure.device)
-            with _Heartbeat(partial(give_sign, self.engine, self.ledger.worker_id)):
+            with Heartbeat(partial(give_sign, self.engine, self.ledger.worker_id)):
                 while (max_trials is None or done < max_trials) and not self.stop():
                     try:
                         trial = self._next_trial()
@@ -241,7 +242,7 @@ class Worker:
         # What an attempt that was broken off has claimed stays this trial's, whatever was drawn since.
         architecture = self.ledger.owned(trial_id) or (landmark_in(self.space, str(name)) if name else None)
         try:
-            architecture = architecture or self._enqueued(trial_id)
+            architecture = architecture or enqueued_network(self.space, self.storage.get_trial(trial_id))
         except UserError as error:
             self._fail(trial, f"enqueued: {error}")
             return None
@@ -263,22 +264,6 @@ class Worker:
         if params and not trial.params:
             self.ledger.set_parameters(trial_id, {key: (params[key], self._distributions[key]) for key in params})
         return architecture
-
-    def _enqueued(self, trial_id: int) -> Architecture | None:
-        """The network that the user has enqueued with Optuna as this trial; None where it was not enqueued.
-
-        Raises:
-            UserError: what was enqueued is no network of the space.
-        """
-        answers: Mapping[str, Option] = enqueued(self.storage.get_trial(trial_id))
-
-        def choose(name: str, options: tuple[Option, ...]) -> Option:
-            if name not in answers or answers[name] not in options:
-                known = ", ".join(map(str, options))
-                raise UserError(f"{name}: expected one of {known}, got {answers.get(name, 'nothing')!r}")
-            return answers[name]
-
-        return self.space.decode(choose) if answers else None
 
     def _allowed(self, trial: Trial, architecture: Architecture) -> bool:
         """Whether the constraints that are known before training let it be trained; False where they end the trial."""
@@ -318,7 +303,7 @@ class Worker:
         seed, budget = self.config.seed, self.config.training.epochs
         result = self.ledger.measured(architecture.digest, seed, budget)
         if result is None:
-            with self.tracking.run(trial.number, _parameters(trial, architecture)) as run:
+            with self.tracking.run(trial.number, tracked_parameters(trial, architecture)) as run:
                 measurement = self.measure(
                     architecture,
                     on_epoch=self._epoch_hook(trial, run),
@@ -333,21 +318,7 @@ class Worker:
 
     def _clean(self, *, over: bool = False) -> None:
         """Remove the files that no trial needs any more; where all is ``over``, of trials that a rung stopped too."""
-        files = self.checkpoints.files()
-        numbers = set(files.values())  # what is best has a file, so that those without one change nothing
-        trials = (t for t in self.study.get_trials(deepcopy=False) if t.number in numbers)
-        standings = (
-            Standing(
-                number=t.number,
-                state=t.state.name.lower(),
-                values=tuple(t.values or ()) if max(t.constraints.values(), default=0.0) <= 0 else (),
-                landmark=t.user_attrs.get(LANDMARK_ATTR),
-                paused=STOPPED_ATTR in t.user_attrs,
-            )
-            for t in trials
-        )
-        wanted = needed(self._record, standings, over=over)
-        self.checkpoints.remove(self.checkpoints.orphans(files, wanted))
+        clean(self.checkpoints, self._record, lambda: self.study.get_trials(deepcopy=False), over=over)
 
     def _epoch_hook(self, trial: Trial, run: TrackedRun) -> Callable[[EpochRecord], str | None]:
         """Stores and reports each epoch; answers with the pruner's name where it wants to stop."""
@@ -390,42 +361,3 @@ class Worker:
         if outcome is Outcome.STOPPED and self.goals.several:
             trial.set_user_attr(STOPPED_ATTR, {"epochs": epochs, "values": values})
         self.study.tell(trial, state=TrialState.PRUNED)
-
-
-def _tracking(study: Study, config: StudyConfig) -> Tracking:
-    """Where trials are tracked; `UserError` where this machine lacks the package."""
-    check_tracker(config.tracking)
-    folder = study.folder.parent / "tracking"
-    database = sqlite_url((folder / "mlflow.db").resolve())
-    return Tracking(tracker=config.tracking, study=study.name, folder=folder, mlflow_url=database)
-
-
-def _parameters(trial: Trial, architecture: Architecture) -> dict[str, object]:
-    """What a tracker shows beside a trial's curves."""
-    stages = enumerate(architecture.canonical().stages, start=1)
-    found = {f"stage{number}.{key}": value for number, stage in stages for key, value in stage.to_dict().items()}
-    return {"digest": architecture.digest, "landmark": trial.user_attrs.get(LANDMARK_ATTR, ""), **found}
-
-
-class _Heartbeat:
-    """Signs of life from a thread of its own while the worker trains."""
-
-    def __init__(self, give_sign: Callable[[], None]) -> None:
-        self._give_sign = give_sign
-        self._pause_s = min(HEARTBEAT_S, grace_s() / 4)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def _beat(self) -> None:
-        while not self._done.wait(self._pause_s):
-            try:
-                self._give_sign()
-            except CONNECTION_LOST:
-                continue  # the worker itself finds the lost connection; the next beat may succeed
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()

@@ -8,7 +8,7 @@ from nas.measurement import EpochRecord, Outcome
 from nas.study.goals import quantities
 from nas.study.store import tables
 from nas.study.store.engine import only_reading
-from nas.study.store.reader import cost_of, epoch_of
+from nas.study.store.rows import cost_of, epoch_of
 from nas.study.store.trials import set_reason
 
 

@@ -24,7 +24,7 @@ from nas.study.store.deaths import forget_deaths
 from nas.study.store.engine import only_reading
 from nas.study.store.leases import Leases, add_waiting_members, require_lease
 from nas.study.store.optuna_trials import stored_number
-from nas.study.store.reader import cost_of, epoch_of
+from nas.study.store.rows import cost_of, epoch_of
 
 if TYPE_CHECKING:
     from nas.estimate.shared_scoring import SharedScore
