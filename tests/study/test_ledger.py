@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import optuna
 import pytest
@@ -102,6 +103,26 @@ def test_results_come_back_as_records(ask: Ask, ledger: Ledger, stored: Study, s
     assert record.architecture == plain
     assert ledger.measured(plain.digest, 0, 5) == (Outcome.UNSTABLE, 0.6)
     assert ledger.measured(plain.digest, 1, 5) is None
+
+
+def test_moments_are_the_databases_though_the_worker_lives_in_another_time_zone(
+    ask: Ask, ledger: Ledger, storage: Storage, stored: Study, space: SearchSpace
+) -> None:
+    trial = ask()
+    plain = plain_of(space)
+    assert ledger.lease(trial._trial_id)
+    ledger.own(trial._trial_id, plain, "plain")
+    ledger.finish(trial._trial_id, plain.digest, result())
+    there = datetime.now() + timedelta(hours=5)
+    times = {"datetime_start": there - timedelta(seconds=90), "datetime_complete": there}
+    mine = tables.optuna_trials.c.trial_id == trial._trial_id
+    with storage.engine.begin() as connection:
+        connection.execute(sa.update(tables.optuna_trials).where(mine).values(times))
+    record = stored.trial(0)
+    assert record.started_at is not None
+    assert record.finished_at is not None
+    assert abs(record.finished_at.timestamp() - stored.now()) < 60
+    assert record.finished_at - record.started_at == timedelta(seconds=90)
 
 
 def test_answers_on_test_images_come_back_bit_by_bit(

@@ -8,12 +8,13 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from nas.errors import UserError
+from nas.measurement import Interrupted
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
-from nas.study.store.errors import connection_lost
-from nas.study.store.optuna_storage import close_storage, make_storage, open_storage
+from nas.study.store.errors import connection_lost, survive
+from nas.study.store.optuna_storage import TrialStorage, close_storage, make_storage, open_storage
 from nas.study.store.reader import Study, open_study
 from nas.study.store.urls import file_system, redact
 
@@ -130,3 +131,20 @@ def test_a_lost_server_is_known_behind_what_optuna_makes_of_it(kind: str, lost: 
     error.__cause__ = getattr(sa.exc, kind)(*dbapi)
     assert connection_lost("postgresql://host/db", error) is lost
     assert not connection_lost("sqlite:///nas.db", error)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_connection_that_is_lost_while_another_loss_is_survived(storage: TrialStorage, stored: Study) -> None:
+    mended: list[int] = []
+
+    def mend() -> None:
+        mended.append(len(mended))
+        if len(mended) < 3:
+            with storage.engine.begin() as connection:
+                connection.execute(sa.select(sa.func.pg_terminate_backend(sa.func.pg_backend_pid())))
+
+    survive(storage.engine, stored.url, mend, lambda: False)
+    assert mended == [0, 1, 2]
+    mended.clear()
+    with pytest.raises(Interrupted):  # told to stop while the server is away
+        survive(storage.engine, stored.url, mend, lambda: True)

@@ -24,8 +24,8 @@ from nas.study.run.cleaning import clean
 from nas.study.run.heartbeat import Heartbeat
 from nas.study.run.stop import StopFlag
 from nas.study.run.tracked import tracked_parameters, tracking_of
-from nas.study.search.evolution import STOPPED_ATTR
 from nas.study.search.enqueued import enqueued_network
+from nas.study.search.evolution import STOPPED_ATTR
 from nas.study.search.pruners import first_look, make_pruner
 from nas.study.search.rungs import STOPPED, Rungs
 from nas.study.search.sampler import FusionSampler, SpaceExhausted, distributions

@@ -1,7 +1,5 @@
 """Networks that the user has asked for with Optuna's ``enqueue_trial``."""
 
-from collections.abc import Mapping
-
 from optuna.trial import FrozenTrial
 
 from nas.architecture import Architecture
@@ -17,7 +15,7 @@ def enqueued_network(space: SearchSpace, trial: FrozenTrial) -> Architecture | N
     Raises:
         UserError: what was enqueued is no network of the space.
     """
-    answers: Mapping[str, Option] = enqueued(trial)
+    answers: dict[str, Option] = enqueued(trial)
 
     def choose(name: str, options: tuple[Option, ...]) -> Option:
         if name not in answers or answers[name] not in options:

@@ -67,6 +67,7 @@ def _trials_query(study_id: int) -> sa.Select[Any]:
             tables.leases.c.worker_id.label("lease_worker"),
             *(column.label(f"cost_{column.name}") for column in _COST_COLUMNS),
             *(measured.c[name] for name in ("seed", "budget", "score", "num_params", "macs", "wall_s", "worker_id")),
+            sa.func.coalesce(measured.c.finished_at, tables.scores.c.finished_at).label("told_at"),
         )
         .select_from(optuna_trials)
         .join(tables.members, tables.members.c.trial_id == optuna_trials.c.trial_id)
@@ -76,6 +77,7 @@ def _trials_query(study_id: int) -> sa.Select[Any]:
         .outerjoin(tables.costs, tables.costs.c.trial_id == optuna_trials.c.trial_id)
         .outerjoin(last, last.c.trial_id == optuna_trials.c.trial_id)
         .outerjoin(measured, measured.c.id == last.c.id)
+        .outerjoin(tables.scores, tables.scores.c.trial_id == optuna_trials.c.trial_id)
         .where(optuna_trials.c.study_id == study_id)
         .order_by(optuna_trials.c.number)
     )
@@ -116,6 +118,7 @@ def _record(
         known["val_accuracy"] = row["score"]
     able = state == "complete" and holds(settings.limits, known)
     merit = goals.merit(known[goals.leading]) if able and goals.leading in known else None
+    started_at, finished_at = _times(row)
     return TrialRecord(
         number=row["number"],
         state=state,
@@ -134,8 +137,8 @@ def _record(
         wall_s=row["wall_s"],
         worker=row["worker_id"] or row["lease_worker"],
         crashes=row["crashes"] or 0,
-        started_at=_moment(row["datetime_start"]),
-        finished_at=_moment(row["datetime_complete"]),
+        started_at=started_at,
+        finished_at=finished_at,
         epochs=tuple(epochs),
         events=tuple(events),
     )
@@ -144,6 +147,19 @@ def _record(
 def _of_run(record: TrialRecord, runs: Sequence[str]) -> TrialRecord:
     """A trial of a calibration: it is no candidate, whatever its score."""
     return replace(record, run=runs[record.number] if record.number < len(runs) else None, merit=None)
+
+
+def _times(row: sa.RowMapping) -> tuple[datetime | None, datetime | None]:
+    """When a trial was begun and when it ended, in this machine's local time.
+
+    Optuna stores each worker's own local time. Where the database has noted the end by its clock, that is taken, and
+    of Optuna's two only what lies between them.
+    """
+    started, ended = _moment(row["datetime_start"]), _moment(row["datetime_complete"])
+    if started is None or ended is None or row["told_at"] is None:
+        return started, ended
+    noted = datetime.fromtimestamp(row["told_at"])
+    return noted - (ended - started), noted
 
 
 def _moment(value: datetime | str | None) -> datetime | None:
