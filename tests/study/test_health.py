@@ -62,7 +62,8 @@ def broken(stored: Study, storage: Storage, space: object) -> Study:
     return stored
 
 
-def test_a_study_is_examined_and_mended(broken: Study) -> None:
+def test_a_study_is_examined_and_mended(broken: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.study.doctor.SECOND_LOOK_S", 0.1)  # the command below waits for its signs of life in full
     found = examine(broken)
     assert (found.dead_workers, found.stale_trials) == (("gone",), (1,))
     assert found.orphan_checkpoints == (".trial-0.ckpt.abc", "trial-77.ckpt")

@@ -20,14 +20,20 @@ MAX_CRASHES = 3
 """A trial that was being trained when this many workers died, with no new epoch in between, is not handed out again."""
 
 
+_LEASE = (
+    sa.select(tables.leases.c.trial_id)
+    .where(tables.leases.c.trial_id == sa.bindparam("trial"), tables.leases.c.worker_id == sa.bindparam("worker"))
+    .with_for_update()
+)
+
+
 class LeaseLost(NasError):
     """Another worker was given this trial; what this one still wants to write is dropped."""
 
 
 def require_lease(connection: sa.Connection, trial_id: int, worker_id: str) -> None:
     """Keep the lease from being taken until the transaction ends; `LeaseLost` where the worker does not hold it."""
-    query = sa.select(tables.leases.c.trial_id).where(*_held(trial_id, worker_id))
-    if connection.scalar(query.with_for_update()) is None:
+    if connection.scalar(_LEASE, {"trial": trial_id, "worker": worker_id}) is None:
         raise LeaseLost(f"trial {trial_id}: the lease went to another worker")
 
 

@@ -3,9 +3,9 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -34,31 +34,72 @@ def read_trials(
     Raises:
         KeyError: there is no such study.
     """
-    study = sa.select(tables.optuna_studies.c.study_id).where(tables.optuna_studies.c.study_id == study_id)
-    if connection.scalar(study) is None:
+    asked = {"study": study_id, "beyond": beyond}
+    if connection.scalar(_STUDY, {"study": study_id}) is None:
         raise KeyError(f"no study with the id {study_id}")
-    trials = tables.optuna_trials.c
-    wanted = sa.or_(trials.trial_id > beyond, trials.trial_id.in_(also)) if also else trials.trial_id > beyond
-    return _read(connection, trials.study_id == study_id, wanted)
+    return _read(connection, _NEW_AND_SOME, {**asked, "also": list(also)}) if also else _read(connection, _NEW, asked)
 
 
 def read_trial(connection: sa.Connection, trial_id: int) -> FrozenTrial:
     """One trial by its id; KeyError where there is none."""
-    trials = _read(connection, tables.optuna_trials.c.trial_id == trial_id)
+    trials = _read(connection, _ONE, {"trial": trial_id})
     if not trials:
         raise KeyError(f"no trial with the id {trial_id}")
     return trials[0]
 
 
-def _read(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[FrozenTrial]:
-    trials = tables.optuna_trials.c
-    query = sa.select(tables.optuna_trials, tables.state_text().label("state_text"))
-    rows = connection.execute(query.where(*conditions).order_by(trials.trial_id)).all()
-    ids = sa.select(trials.trial_id).where(*conditions)
-    params, distributions = _parameters(connection, ids)
-    values = {key: [pairs[i] for i in sorted(pairs)] for key, pairs in _numbers(connection, *_VALUES, ids).items()}
-    reports = _numbers(connection, *_REPORTS, ids)
-    user_attrs, system_attrs = (_attributes(connection, table, ids) for table in _ATTRIBUTES)
+class _Statements(NamedTuple):
+    """What is asked for some trials. Built once: to build one takes SQLAlchemy longer than SQLite to run it.
+
+    The rows of all but ``trials`` are (trial id, key, and what is kept under it), in the order they were stored.
+    """
+
+    trials: sa.Select[Any]
+    params: sa.Select[Any]
+    values: sa.Select[Any]
+    reports: sa.Select[Any]
+    user_attrs: sa.Select[Any]
+    system_attrs: sa.Select[Any]
+
+
+def _statements(*conditions: sa.ColumnElement[bool]) -> _Statements:
+    ours = tables.optuna_trials.c
+    trials = sa.select(tables.optuna_trials, tables.state_text().label("state_text")).where(*conditions)
+    ids = sa.select(ours.trial_id).where(*conditions)
+
+    def rows(table: sa.TableClause, *columns: str) -> sa.Select[Any]:
+        key, *_ = table.c
+        wanted = (table.c[name] for name in ("trial_id", *columns))
+        return sa.select(*wanted).where(table.c.trial_id.in_(ids)).order_by(key)
+
+    return _Statements(
+        trials=trials.order_by(ours.trial_id),
+        params=rows(tables.optuna_params, "param_name", "param_value", "distribution_json"),
+        values=rows(tables.optuna_values, "objective", "value", "value_type"),
+        reports=rows(tables.optuna_reports, "step", "intermediate_value", "intermediate_value_type"),
+        user_attrs=rows(tables.optuna_user_attributes, "key", "value_json"),
+        system_attrs=rows(tables.optuna_system_attributes, "key", "value_json"),
+    )
+
+
+_trial = tables.optuna_trials.c
+_OF_STUDY, _IS_NEW = _trial.study_id == sa.bindparam("study"), _trial.trial_id > sa.bindparam("beyond")
+_STUDY = sa.select(tables.optuna_studies.c.study_id).where(tables.optuna_studies.c.study_id == sa.bindparam("study"))
+_ONE = _statements(_trial.trial_id == sa.bindparam("trial"))
+_NEW = _statements(_OF_STUDY, _IS_NEW)
+_NEW_AND_SOME = _statements(_OF_STUDY, sa.or_(_IS_NEW, _trial.trial_id.in_(sa.bindparam("also", expanding=True))))
+
+
+def _read(connection: sa.Connection, ask: _Statements, asked: Mapping[str, Any]) -> list[FrozenTrial]:
+    rows = connection.execute(ask.trials, asked).all()
+    if not rows:
+        return []
+    params, distributions = _parameters(connection.execute(ask.params, asked))
+    by_objective = _numbers(connection.execute(ask.values, asked))
+    values = {key: [pairs[i] for i in sorted(pairs)] for key, pairs in by_objective.items()}
+    reports = _numbers(connection.execute(ask.reports, asked))
+    user_attrs = _attributes(connection.execute(ask.user_attrs, asked))
+    system_attrs = _attributes(connection.execute(ask.system_attrs, asked))
     return [
         FrozenTrial(
             number=row.number,
@@ -78,43 +119,26 @@ def _read(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> lis
     ]
 
 
-_VALUES = (tables.optuna_values, "objective", "value")
-_REPORTS = (tables.optuna_reports, "step", "intermediate_value")
-_ATTRIBUTES = (tables.optuna_user_attributes, tables.optuna_system_attributes)
-
-
-def _rows(connection: sa.Connection, table: sa.TableClause, ids: sa.Select[Any], *columns: str) -> Sequence[Any]:
-    """(trial id, then these columns) of some trials, in the order in which they were stored."""
-    key, *_ = table.c
-    query = sa.select(table.c.trial_id, *(table.c[name] for name in columns)).where(table.c.trial_id.in_(ids))
-    return connection.execute(query.order_by(key)).all()
-
-
-def _parameters(
-    connection: sa.Connection, ids: sa.Select[Any]
-) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, BaseDistribution]]]:
+def _parameters(rows: Iterable[Any]) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, BaseDistribution]]]:
     """Answers and distributions, by trial and name."""
     params: defaultdict[int, dict[str, Any]] = defaultdict(dict)
     known: defaultdict[int, dict[str, BaseDistribution]] = defaultdict(dict)
-    names = ("param_name", "param_value", "distribution_json")
-    for trial_id, name, value, text in _rows(connection, tables.optuna_params, ids, *names):
+    for trial_id, name, value, text in rows:
         known[trial_id][name] = distribution = _distribution(text)
         params[trial_id][name] = distribution.to_external_repr(value)
     return params, known
 
 
-def _numbers(
-    connection: sa.Connection, table: sa.TableClause, key: str, value: str, ids: sa.Select[Any]
-) -> dict[int, dict[int, float]]:
-    """Values by trial and ``key``."""
+def _numbers(rows: Iterable[Any]) -> dict[int, dict[int, float]]:
+    """Values by trial and key."""
     found: defaultdict[int, dict[int, float]] = defaultdict(dict)
-    for trial_id, place, number, kind in _rows(connection, table, ids, key, value, f"{value}_type"):
+    for trial_id, place, number, kind in rows:
         found[trial_id][place] = SPECIAL.get(kind, number)
     return found
 
 
-def _attributes(connection: sa.Connection, table: sa.TableClause, ids: sa.Select[Any]) -> dict[int, dict[str, Any]]:
+def _attributes(rows: Iterable[Any]) -> dict[int, dict[str, Any]]:
     found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, key, text in _rows(connection, table, ids, "key", "value_json"):
+    for trial_id, key, text in rows:
         found[trial_id][key] = json.loads(text)
     return found
