@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from nas.study.goals import Objectives
 
 Losses = NDArray[np.float64]
+FEW_FRONTS = 8
+"""Fronts that are told apart at first, where only the best are asked for."""
 
 
 def losses_of(goals: Objectives, rows: Sequence[Sequence[float]]) -> Losses:
@@ -113,16 +115,21 @@ def crowding(losses: Losses) -> Losses:
     return room
 
 
-def best_first(losses: Losses) -> NDArray[np.int64]:
-    """(N,): indices from best to worst: by rank, within a rank by crowding, then as they came.
+def best_first(losses: Losses, count: int | None = None) -> NDArray[np.int64]:
+    """Indices from best to worst: by rank, within a rank by crowding, then as they came; the first ``count`` of them.
 
-    With one objective this is plain sorting.
+    With one objective this is plain sorting. What lies far behind the first ``count`` is not told apart.
     """
-    ranks = dominance_ranks(losses)
+    wanted = len(losses) if count is None else count
+    num_fronts = FEW_FRONTS if wanted < len(losses) else None
+    ranks = dominance_ranks(losses, num_fronts)
+    while num_fronts is not None and np.count_nonzero(ranks < num_fronts) < wanted:
+        num_fronts *= 2
+        ranks = dominance_ranks(losses, num_fronts)
     room = np.zeros(len(losses))
-    for rank in np.unique(ranks):
+    for rank in range(int(np.sort(ranks)[:wanted].max(initial=-1)) + 1):
         room[ranks == rank] = crowding(losses[ranks == rank])
-    return np.lexsort((np.arange(len(losses)), -room, ranks))
+    return np.lexsort((np.arange(len(losses)), -room, ranks))[:wanted]
 
 
 def hypervolume(losses: Losses, reference: Losses) -> float:

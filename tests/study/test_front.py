@@ -73,6 +73,12 @@ def test_the_order_is_by_rank_then_by_room_then_as_they_came() -> None:
     assert best_first(np.array([[3.0], [1.0], [2.0], [1.0]])).tolist() == [1, 3, 2, 0]
 
 
+@pytest.mark.parametrize("count", [0, 1, 40, 199, 200])
+@pytest.mark.parametrize("losses", [np.random.default_rng(3).random((200, 3)), np.arange(400.0).reshape(200, 2)])
+def test_the_best_alone_are_the_beginning_of_the_whole_order(losses: np.ndarray, count: int) -> None:
+    assert best_first(losses, count).tolist() == best_first(losses)[:count].tolist()
+
+
 @pytest.mark.parametrize("num_objectives", [1, 2, 3])
 def test_hypervolume_counts_cells(num_objectives: int) -> None:
     """Whole coordinates: the volume is the number of unit cells that some member dominates."""

@@ -48,6 +48,8 @@ class Rungs:
         """Epochs after which trials are compared."""
         self._values: dict[int, dict[int, tuple[float, ...]]] = {level: {} for level in self.levels}
         """What trials had at each rung, by their ids; it stays as it is once a trial has got there."""
+        self._best: dict[int, tuple[int, list[int]]] = {}
+        """Of each rung, how many had reached it and who of them went on."""
 
     def goes_on(self, trial_id: int, epochs: int) -> bool:
         """Whether a trial that has run so many epochs may run more now."""
@@ -73,6 +75,8 @@ class Rungs:
         values = self._values[level]
         for trial_id, known in self._ledger.reached(level, values).items():
             values[trial_id] = tuple(known.get(name, math.nan) for name in self._goals.names)
-        ids = sorted(trial_id for trial_id, row in values.items() if all(map(math.isfinite, row)))
-        losses = losses_of(self._goals, [values[trial_id] for trial_id in ids])
-        return [ids[i] for i in best_first(losses)[: len(ids) // self._factor]]
+        if level not in self._best or self._best[level][0] != len(values):
+            ids = sorted(trial_id for trial_id, row in values.items() if all(map(math.isfinite, row)))
+            losses = losses_of(self._goals, [values[trial_id] for trial_id in ids])
+            self._best[level] = (len(values), [ids[i] for i in best_first(losses, len(ids) // self._factor)])
+        return self._best[level][1]

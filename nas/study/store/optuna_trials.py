@@ -3,9 +3,9 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -48,58 +48,49 @@ def read_trial(connection: sa.Connection, trial_id: int) -> FrozenTrial:
     return trials[0]
 
 
-class _Statements(NamedTuple):
-    """What is asked for some trials. Built once: to build one takes SQLAlchemy longer than SQLite to run it.
-
-    The rows of all but ``trials`` are (trial id, key, and what is kept under it), in the order they were stored.
-    """
-
-    trials: sa.Select[Any]
-    params: sa.Select[Any]
-    values: sa.Select[Any]
-    reports: sa.Select[Any]
-    user_attrs: sa.Select[Any]
-    system_attrs: sa.Select[Any]
-
-
-def _statements(*conditions: sa.ColumnElement[bool]) -> _Statements:
-    ours = tables.optuna_trials.c
-    trials = sa.select(tables.optuna_trials, tables.state_text().label("state_text")).where(*conditions)
-    ids = sa.select(ours.trial_id).where(*conditions)
-
-    def rows(table: sa.TableClause, *columns: str) -> sa.Select[Any]:
-        key, *_ = table.c
-        wanted = (table.c[name] for name in ("trial_id", *columns))
-        return sa.select(*wanted).where(table.c.trial_id.in_(ids)).order_by(key)
-
-    return _Statements(
-        trials=trials.order_by(ours.trial_id),
-        params=rows(tables.optuna_params, "param_name", "param_value", "distribution_json"),
-        values=rows(tables.optuna_values, "objective", "value", "value_type"),
-        reports=rows(tables.optuna_reports, "step", "intermediate_value", "intermediate_value_type"),
-        user_attrs=rows(tables.optuna_user_attributes, "key", "value_json"),
-        system_attrs=rows(tables.optuna_system_attributes, "key", "value_json"),
-    )
-
-
+# Built once: to build a statement takes SQLAlchemy longer than SQLite to run it.
 _trial = tables.optuna_trials.c
-_OF_STUDY, _IS_NEW = _trial.study_id == sa.bindparam("study"), _trial.trial_id > sa.bindparam("beyond")
 _STUDY = sa.select(tables.optuna_studies.c.study_id).where(tables.optuna_studies.c.study_id == sa.bindparam("study"))
-_ONE = _statements(_trial.trial_id == sa.bindparam("trial"))
-_NEW = _statements(_OF_STUDY, _IS_NEW)
-_NEW_AND_SOME = _statements(_OF_STUDY, sa.or_(_IS_NEW, _trial.trial_id.in_(sa.bindparam("also", expanding=True))))
+_OF_STUDY = _trial.study_id + 0 == sa.bindparam("study")
+"""Not by the index of studies, which would look at every trial of the study."""
+_IS_NEW = _trial.trial_id > sa.bindparam("beyond")
+_IS_ONE_OF = _trial.trial_id.in_(sa.bindparam("also", expanding=True))
+_TRIALS = sa.select(tables.optuna_trials, tables.state_text().label("state_text")).order_by(_trial.trial_id)
+_ONE = _TRIALS.where(_trial.trial_id == sa.bindparam("trial"))
+_NEW = _TRIALS.where(_OF_STUDY, _IS_NEW)
+_NEW_AND_SOME = _TRIALS.where(_OF_STUDY, sa.or_(_IS_NEW, _IS_ONE_OF))
 
 
-def _read(connection: sa.Connection, ask: _Statements, asked: Mapping[str, Any]) -> list[FrozenTrial]:
-    rows = connection.execute(ask.trials, asked).all()
-    if not rows:
-        return []
-    params, distributions = _parameters(connection.execute(ask.params, asked))
-    by_objective = _numbers(connection.execute(ask.values, asked))
+def _parts(table: sa.TableClause, *columns: str) -> sa.Select[Any]:
+    """(trial id, then these columns) of the trials ``ids``, in the order in which they were stored."""
+    key, *_ = table.c
+    wanted = sa.select(*(table.c[name] for name in ("trial_id", *columns)))
+    return wanted.where(table.c.trial_id.in_(sa.bindparam("ids", expanding=True))).order_by(key)
+
+
+_PARAMS = _parts(tables.optuna_params, "param_name", "param_value", "distribution_json")
+_VALUES = _parts(tables.optuna_values, "objective", "value", "value_type")
+_REPORTS = _parts(tables.optuna_reports, "step", "intermediate_value", "intermediate_value_type")
+_USER_ATTRIBUTES = _parts(tables.optuna_user_attributes, "key", "value_json")
+_SYSTEM_ATTRIBUTES = _parts(tables.optuna_system_attributes, "key", "value_json")
+AT_ONCE = 500
+"""Trials that one statement names: a database takes only so many values."""
+
+
+def _read(connection: sa.Connection, query: sa.Select[Any], asked: Mapping[str, Any]) -> list[FrozenTrial]:
+    rows = connection.execute(query, asked).all()
+    found = (_with_parts(connection, rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE))
+    return [trial for some in found for trial in some]
+
+
+def _with_parts(connection: sa.Connection, rows: Sequence[Any]) -> list[FrozenTrial]:
+    asked = {"ids": [row.trial_id for row in rows]}
+    params, distributions = _parameters(connection.execute(_PARAMS, asked))
+    by_objective = _numbers(connection.execute(_VALUES, asked))
     values = {key: [pairs[i] for i in sorted(pairs)] for key, pairs in by_objective.items()}
-    reports = _numbers(connection.execute(ask.reports, asked))
-    user_attrs = _attributes(connection.execute(ask.user_attrs, asked))
-    system_attrs = _attributes(connection.execute(ask.system_attrs, asked))
+    reports = _numbers(connection.execute(_REPORTS, asked))
+    user_attrs = _attributes(connection.execute(_USER_ATTRIBUTES, asked))
+    system_attrs = _attributes(connection.execute(_SYSTEM_ATTRIBUTES, asked))
     return [
         FrozenTrial(
             number=row.number,
