@@ -6,6 +6,7 @@ Shapes: C channels, H × W pixels.
 import math
 import warnings
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -46,6 +47,13 @@ class Pixels(NamedTuple):
     """(C, H, W)."""
     aspect: float
     """Width over height of the whole image."""
+
+
+class Header(NamedTuple):
+    """What is known of an image before it is decoded."""
+
+    mode: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ def picture(file: Path, mode: str, levels: Levels = NO_LEVELS, short_side: int |
         short_side: to which it will be resized; unset: it is wanted in full.
     """
     image = _loaded(file, short_side)
-    if is_deep(image):
+    if is_deep(image.mode):
         image = _as_bytes(image, levels, file)
     return _in_mode(image, mode)
 
@@ -130,18 +138,25 @@ def levels_of(files: Iterable[Path]) -> Levels:
     found = NO_LEVELS
     for file in files:
         try:
-            with _quiet(), Image.open(file) as image:
-                deep = is_deep(image)
-            if deep:
+            if is_deep(header_of(file).mode):
                 found |= _levels(np.asarray(_loaded(file, None)))
-        except Exception:  # noqa: S112 - whatever Pillow's many parsers raise, `decode` tells
+        except DataError:
             continue
     return found
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Whether its values are no bytes."""
-    return image.mode.startswith(("I", "F"))
+def header_of(file: Path) -> Header:
+    """What a file says of its image; a `DataError` where it is none."""
+    try:
+        with _quiet(), Image.open(file) as image:
+            return Header(image.mode, image.size)
+    except Exception as error:  # Pillow's many parsers raise whatever a damaged file leads them to
+        raise _unreadable(file, error) from None
+
+
+def is_deep(mode: str) -> bool:
+    """Whether the values of an image are no bytes."""
+    return mode.startswith(("I", "F"))
 
 
 def _levels(values: NDArray[np.generic]) -> Levels:
@@ -160,19 +175,20 @@ def _loaded(file: Path, short_side: int | None) -> Image.Image:
             image.load()
             turn = TURNS.get(_orientation(image))
             return image.copy() if turn is None else image.transpose(turn)
-    except Exception as error:
-        raise DataError(f"{shown(file)}: not a readable image: {shown(_one_line(error))}") from None
+    except Exception as error:  # as above
+        raise _unreadable(file, error) from None
 
 
 def _orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(ORIENTATION)
-    except Exception:
+    except Exception:  # damaged EXIF data turns nothing
         return None
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _unreadable(file: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{shown(file)}: not a readable image: {shown(reason)}")
 
 
 def _as_bytes(image: Image.Image, levels: Levels, file: Path) -> Image.Image:
@@ -217,6 +233,6 @@ def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _quiet() -> warnings.catch_warnings[None]:
+def _quiet() -> AbstractContextManager[object]:
     """Without Pillow's remarks on large images and damaged metadata: an image is decoded or named."""
     return warnings.catch_warnings(action="ignore")

@@ -51,7 +51,12 @@ def decoded_folder(config: DataConfig) -> Path | None:
     """Where decoded images are kept; None: nowhere."""
     if config.cache == "off":
         return None
-    return cache_dir() / "decoded" if config.cache == "auto" else Path(config.cache)
+    return decoded_cache() if config.cache == "auto" else Path(config.cache)
+
+
+def decoded_cache() -> Path:
+    """The place of `data.cache: auto`."""
+    return cache_dir() / "decoded"
 
 
 def remove_decoded() -> int:
@@ -60,7 +65,7 @@ def remove_decoded() -> int:
     Raises:
         NasError: it cannot be removed.
     """
-    root = cache_dir() / "decoded"
+    root = decoded_cache()
     size = sum(file.lstat().st_size for file in root.rglob("*") if file.is_file())
     try:
         if root.exists():

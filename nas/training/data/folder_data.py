@@ -17,7 +17,7 @@ from nas.training.data.decoded import MARGIN, Kept, chunks_of, decoded_folder
 from nas.training.data.decoding import decode_chunks, refuse
 from nas.training.data.division import FilePart, FolderList, list_folder
 from nas.training.data.folder import shown
-from nas.training.data.images import ImageData
+from nas.training.data.images import FLIP, ImageData
 from nas.training.data.levels import levels_in
 from nas.training.data.progress import Progress, Tell
 from nas.training.data.source import DataSource
@@ -88,13 +88,15 @@ def _mapped(config: DataConfig, listed: FolderList, kept: Mapping[Part, Kept], t
             moments=decoded.moments,
         )
 
+    summary = listed.summary
+    flip = FLIP if config.flip is None else config.flip
     return ArrayData(
-        config,
+        config.model_copy(update={"image_size": summary.image_size, "in_chans": summary.in_chans, "flip": flip}),
         read,
-        class_names=listed.summary.class_names,
-        num_test=listed.summary.num_test,
-        fingerprint=listed.summary.fingerprint,
-        notes=listed.summary.notes,
+        class_names=summary.class_names,
+        num_test=summary.num_test,
+        fingerprint=summary.fingerprint,
+        notes=summary.notes,
     )
 
 
