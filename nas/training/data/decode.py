@@ -58,21 +58,31 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Levels:
-    """The values of a set's images beyond bytes: the largest whole number, and the range of the others."""
+    """The values of a set's images beyond bytes: of whole numbers, with 0, and of the others."""
 
+    smallest: int = 0
     largest: int = 0
     low: float = math.inf
     high: float = -math.inf
 
     def __or__(self, other: "Levels") -> "Levels":
-        return Levels(max(self.largest, other.largest), min(self.low, other.low), max(self.high, other.high))
+        return Levels(
+            min(self.smallest, other.smallest),
+            max(self.largest, other.largest),
+            min(self.low, other.low),
+            max(self.high, other.high),
+        )
 
     def scaled(self, values: NDArray[np.generic]) -> NDArray[np.uint8]:
         """Whole numbers from 0 on without their lowest bits, others from black to white; outside: cut off."""
-        if np.issubdtype(values.dtype, np.integer) and self.low >= 0:
-            shift = max(0, self.largest.bit_length() - 8)
-            return (values.astype(np.int64) >> shift).clip(0, 255).astype(np.uint8)
-        low, high = (self.low, self.high) if self.low < self.high else (0.0, 255.0)
+        low, high = self.low, self.high
+        if np.issubdtype(values.dtype, np.integer):
+            if self.smallest == 0:
+                shift = max(0, self.largest.bit_length() - 8)
+                return (values.astype(np.int64) >> shift).clip(0, 255).astype(np.uint8)
+            low, high = self.smallest, self.largest
+        if low >= high:  # one value, or none
+            low, high = 0, 255
         return np.rint((values.astype(np.float64) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
 
 
@@ -160,10 +170,10 @@ def is_deep(mode: str) -> bool:
 
 
 def _levels(values: NDArray[np.generic]) -> Levels:
-    if np.issubdtype(values.dtype, np.integer) and values.min() >= 0:
-        return Levels(largest=int(values.max()))
+    if np.issubdtype(values.dtype, np.integer):
+        return NO_LEVELS | Levels(int(values.min()), int(values.max()))
     finite = values[np.isfinite(values)]
-    return Levels(0, float(finite.min()), float(finite.max())) if finite.size else NO_LEVELS
+    return Levels(low=float(finite.min()), high=float(finite.max())) if finite.size else NO_LEVELS
 
 
 def _loaded(file: Path, short_side: int | None) -> Image.Image:
