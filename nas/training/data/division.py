@@ -92,9 +92,18 @@ def list_folder(config: DataConfig) -> FolderList:
         num_val=len(val),
         num_test=len(test),
         fingerprint=_fingerprint(parts, in_chans, image_size),
-        notes=notes(walked),
+        notes=(*notes(walked), *_note_of_validation(walked, config)),
     )
     return FolderList(summary=summary, parts=parts, divided=len(walked) > 1)
+
+
+def _note_of_validation(walked: Mapping[Part, ClassFolders], config: DataConfig) -> tuple[str, ...]:
+    if "test" in walked or "test" not in held_out(walked, config):
+        return ()
+    place = shown(walked["val"].root)
+    return (
+        f"{place} is what no search sees, and validation images are cut from the others; else set data.val_is: val",
+    )
 
 
 def divide(config: DataConfig, found: Mapping[Part, ClassFolders]) -> dict[Part, FilePart]:
