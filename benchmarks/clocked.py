@@ -33,7 +33,8 @@ from nas.architecture import Architecture, Backbone
 from nas.documents import dump_document, read_document, write_atomically
 from nas.study.store.reader import open_study
 from nas.training import run
-from nas.training.data import DataSource, open_data
+from nas.training.data import open_data
+from nas.training.data.source import DataSource
 
 if TYPE_CHECKING:
     from nas.study.records import TrialRecord

@@ -37,7 +37,8 @@ from nas.space.space import SearchSpace
 from nas.statistics import wilson_interval
 from nas.training import run as training_run
 from nas.training.config import DataConfig, GuardConfig, TrainingConfig
-from nas.training.data import DataSource, open_data
+from nas.training.data import open_data
+from nas.training.data.source import DataSource
 from nas.training.guard import Guard
 from nas.training.inspection import Inspector
 from nas.training.run import train

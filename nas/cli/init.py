@@ -40,6 +40,8 @@ def init(
 
     kind = resolve_device(asked).type
     survey = survey_folder(folder)
+    for note in survey.summary.notes:
+        say(note)
     say(f"{survey.num_images:,} images of {survey.summary.num_classes} classes; measuring this machine")
     suggestion = suggest(survey, name=name or survey.root.name or "images", device=kind, num_cpus=cpu_count())
     text = study_text(suggestion, str(output))

@@ -19,7 +19,7 @@ def relocate(
     from nas.training.config import DataConfig
 
     study = open_study(storage, study_name)
-    data = DataConfig.parse({**study.config["data"], "source": source}, "data").placed(Path())
+    data = DataConfig.parse({**study.settings.data.model_dump(), "source": source}, "data").placed(Path())
     launch.relocate(study, data)
     typer.echo(f"study {study.name!r} reads its data from {data.source}")
     return 0

@@ -67,6 +67,8 @@ def search(
     if study is None:
         say(f"creating study {config.name!r}: reading {config.data.source}")
         summary = read_data(config)
+        for note in summary.notes:
+            say(note)
         calibration = None
         if asked := config.first_calibration:
             found = measure(

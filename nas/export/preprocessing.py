@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from nas.training.data import DataSource
 from nas.training.data.arrays import TensorBatches
-from nas.training.data.listing import SMALL_SIZE
+from nas.training.data.decode import SMALL_SIZE
+from nas.training.data.source import DataSource
 
 WHOLE_IMAGE = ("digits", "noisy-digits", "cluttered-digits", "cued-digits")
 """Sources whose images are resized, never cropped."""

@@ -21,7 +21,8 @@ from nas.export.onnx import OnnxModel
 from nas.export.timm_folder import load_folder
 from nas.study.config import StudyConfig
 from nas.training.config import DataConfig, TrainingConfig
-from nas.training.data import DataSource, open_data
+from nas.training.data import open_data
+from nas.training.data.source import DataSource
 
 LOGIT_TOLERANCE = {"timm": 0.0, "onnx": 1e-4}
 """Largest difference of a logit, relative to the largest logit where that is above 1."""

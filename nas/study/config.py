@@ -163,6 +163,11 @@ class StudyConfig(Document):
         return self
 
     @classmethod
+    def of_stored(cls, content: Mapping[str, Any], name: str) -> Self:
+        """The settings of a stored study; one that an older version began reads image files as that did."""
+        return cls.parse({**content, "data": {"reading": 1, **content.get("data", {})}}, f"study {name}")
+
+    @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> tuple[Self, str]:
         """The study of a file (or of a shipped study's name) with ``key.sub=value`` overrides, and the file's text.
 
@@ -193,13 +198,15 @@ class StudyConfig(Document):
         )
 
     def with_places_of(self, stored: "StudyConfig") -> Self:
-        """This study with the paths of a stored one, where only the place differs.
+        """This study with the paths of a stored one, where only the place differs, and reading images as that does.
 
         Paths were once stored as they stood in the study file: what ends with such a path is taken for the same.
         """
         data, training = self.data, self.training
         if data.kind == stored.data.kind:
             data = data.model_copy(update={"source": stored.data.source})
+        if "reading" not in data.model_fields_set:
+            data = data.model_copy(update={"reading": stored.data.reading})
         if _ends_alike(training.init_from, stored.training.init_from):
             training = training.model_copy(update={"init_from": stored.training.init_from})
         return self.model_copy(update={"data": data, "training": training})
@@ -289,7 +296,7 @@ class StudyConfig(Document):
         The space is left out: it is compared by what it holds, not by its name.
         """
         given = _flatten(self.to_dict())
-        other = _flatten(self.parse(stored, f"study {self.name}").to_dict())  # keys that are new have their defaults
+        other = _flatten(self.of_stored(stored, self.name).to_dict())  # keys that are new have their defaults
         return [
             f"{key}: stored {other.get(key)!r}, given {given.get(key)!r}"
             for key in sorted(given.keys() | other.keys())

@@ -47,20 +47,35 @@ class DataConfig(Document):
     in_chans: Literal[1, 3] | None = None
     """1 reads image files as grey, 3 as colour; unset: 1 for digits without colours, else 3."""
     num_train: Count | None = None
-    """Training images: a fixed balanced subset, or how many of the `cluttered-` and `cued-digits` are made; unset: all,
-    4096."""
+    """Training images: a fixed subset, or how many of the `cluttered-` and `cued-digits` are made; unset: all, 4096."""
+    balanced: bool = False
+    """Whether a subset of image files holds as many images of each class as there are; else it keeps the classes'
+    shares."""
     val_fraction: Fraction = 0.2
     """Share of the images kept for validation, where the source does not come divided."""
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the images that no search ever sees, where the source does not come divided."""
+    val_is: Literal["test", "val"] = "test"
+    """What a validation part without a test part beside it is: `test`, which no search sees, so that validation images
+    are cut from the training images; or `val`."""
     split_seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Chooses the division."""
+    reading: Literal[1, 2] = 2
+    """How image files are listed and divided; 1 as versions before this key did, and as their studies go on."""
+    cache: Annotated[str, Field(min_length=1)] = "auto"
+    """Where a folder's decoded images are kept: `auto` (the cache folder), `off` (nowhere: each is decoded whenever it
+    is used) or a folder."""
     augment: bool = True
     """Random shifts for in-memory images from 16 pixels on; timm's random crop and colour jitter for image files."""
     flip: Annotated[float, Field(ge=0, le=1)] | None = None
     """Probability of a left-right flip while augmenting; unset: 0.5 for image files, 0 for digits."""
     workers: Annotated[int, Field(ge=0, strict=True)] = 0
-    """Processes that decode image files; in-memory data needs none."""
+    """Processes that decode image files that are not kept decoded."""
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _off(cls, cache: Any) -> Any:
+        return "off" if cache is False else cache  # YAML reads it so
 
     @field_validator("source")
     @classmethod
@@ -83,11 +98,12 @@ class DataConfig(Document):
         return self.source.partition(":")[0]
 
     def placed(self, folder: Path) -> Self:
-        """The same data for readers in any folder: a path in the source starts at ``folder``."""
+        """The same data for readers in any folder: its paths start at ``folder``."""
+        update = {} if self.cache in ("auto", "off") else {"cache": absolute_path(self.cache, folder)}
         kind, _, place = self.source.partition(":")
-        if not place or "://" in place or place.startswith("pipe:"):  # WebDataset reads from the web and from commands
-            return self
-        return self.model_copy(update={"source": f"{kind}:{absolute_path(place, folder)}"})
+        if place and "://" not in place and not place.startswith("pipe:"):  # WebDataset reads from the web and commands
+            update["source"] = f"{kind}:{absolute_path(place, folder)}"
+        return self.model_copy(update=update)
 
 
 class TrainingConfig(Document):

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from nas.architecture import Architecture
 from nas.fusion.models import build_model
-from nas.training.data import DataSource
-from nas.training.data.source import Batches
+from nas.training.data.source import Batches, DataSource
 from nas.training.device import resolve_device
 
 

@@ -1,9 +1,9 @@
 """What a data set holds, and how one is divided. No torch."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from nas.training.config import DataConfig
 
 Part = Literal["train", "val", "test"]
 Labels = NDArray[np.int64]
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class DataSummary:
     num_test: int
     fingerprint: str
     """SHA-256 (hex) over what the training and validation parts hold and how they are divided."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how the data was read, one line each."""
 
     @property
     def num_classes(self) -> int:
@@ -48,11 +51,11 @@ class DataSummary:
 
 
 def stratified_split(
-    labels: Labels, *, val_fraction: float, test_fraction: float, seed: int
+    labels: Labels, *, val_fraction: float, test_fraction: float, seed: int, balanced: bool = True
 ) -> dict[Part, NDArray[np.int64]]:
     """Divide images into three parts with the class shares of the whole; a function of its arguments only.
 
-    The training indices are ordered so that every prefix is class-balanced, the other two ascend.
+    The training indices are ordered as `training_order` says, the other two ascend.
     """
     parts: dict[Part, list[NDArray[np.int64]]] = {"train": [], "val": [], "test": []}
     for label in np.unique(labels):
@@ -63,16 +66,22 @@ def stratified_split(
         parts["test"].append(members[num_val : num_val + num_test])
         parts["train"].append(members[num_val + num_test :])
     return {
-        "train": _interleave(parts["train"]),
+        "train": np.concatenate(parts["train"])[training_order([len(group) for group in parts["train"]], balanced)],
         "val": np.sort(np.concatenate(parts["val"])),
         "test": np.sort(np.concatenate(parts["test"])),
     }
 
 
-def _interleave(groups: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """First of each group, then the second of each, and so on."""
-    rank = np.concatenate([np.arange(len(group)) for group in groups])
-    return np.concatenate(groups)[np.argsort(rank, kind="stable")]
+def training_order(counts: Sequence[int], balanced: bool) -> NDArray[np.int64]:
+    """An order of images that lie class by class, of which every prefix is balanced, or has the shares of the classes.
+
+    Both begin with the first of each class, and are the same where all classes are of one size.
+    """
+    rank = np.concatenate([np.arange(count) for count in counts])
+    if balanced:
+        return np.argsort(rank, kind="stable")
+    size = np.repeat(counts, counts)
+    return np.lexsort((rank / size, rank > 0))
 
 
 def take_training(indices: NDArray[np.int64], config: DataConfig) -> NDArray[np.int64]:
@@ -84,6 +93,13 @@ def take_training(indices: NDArray[np.int64], config: DataConfig) -> NDArray[np.
             f"num_train: {config.num_train} asked for, but {config.source} has {len(indices)} training images"
         )
     return indices[: config.num_train]
+
+
+def held_out(found: Mapping[Part, Content], config: DataConfig) -> dict[Part, Content]:
+    """The parts that a source comes in: without a test part, the one called validation is what no search sees."""
+    if config.reading > 1 and config.val_is == "test" and "val" in found and "test" not in found:
+        return {"test" if part == "val" else part: content for part, content in found.items()}
+    return dict(found)
 
 
 def check_parts(source: str, num_train: int, num_val: int, num_classes: int) -> None:

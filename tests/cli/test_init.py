@@ -134,7 +134,32 @@ def test_folders_that_come_divided(tmp_path: Path) -> None:
     write_images(tmp_path / "d" / "val", {"a": 4, "b": 4})
     found = surveyed(tmp_path / "d")
     assert found.divided
-    assert (found.summary.num_train, found.summary.num_val, found.summary.num_test) == (24, 8, 0)
+    assert (found.summary.num_train, found.summary.num_val, found.summary.num_test) == (20, 4, 8)
+
+
+def test_what_is_left_out_is_said(nas: Nas, images: Path, tmp_path: Path) -> None:
+    file, url = tmp_path / "study.yaml", f"sqlite:///{tmp_path / 'nas.db'}"
+    (images / "one" / "Thumbs.db").write_bytes(b"x")
+    line = "left out: 1 hidden or system entries"
+    code, _, err = nas("init", images, "-o", file, "--device", "cpu")
+    assert code == 0, err
+    assert line in err.splitlines()
+    small = ("--trials", 1, "--workers", 1, "--set", "training.threads=1")
+    code, _, err = nas("search", file, "--storage", url, *small)
+    assert code == 0, err
+    assert line in err.splitlines()
+
+
+def test_decoded_images_can_be_removed(nas: Nas, images: Path, tmp_path: Path) -> None:
+    nas("init", images, "-o", tmp_path / "study.yaml", "--device", "cpu")
+    code, out, _ = nas("delete", "--cache")
+    assert code == 0
+    assert int(out.split()[1].replace(",", "")) > 50 * 24 * 24
+    assert nas("delete", "--cache")[1].startswith("removed: 0 bytes")
+    for arguments in ((), ("made", "--cache")):
+        code, _, err = nas("delete", *arguments)
+        assert code == 2
+        assert "expected either STUDY or --cache" in err
 
 
 def test_a_budget_fits_the_time(images: Path) -> None:

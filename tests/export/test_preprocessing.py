@@ -32,7 +32,8 @@ def test_image_files(tmp_path: Path, in_chans: int, size: int) -> None:
             (tmp_path / part / label).mkdir(parents=True)
             pixels = random.integers(0, 256, (size + 10, size + 4, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / part / label / "0.png")
-    data = open_data(DataConfig(source=f"folder:{tmp_path}", image_size=size, in_chans=in_chans))  # type: ignore[arg-type]
+    config = DataConfig(source=f"folder:{tmp_path}", image_size=size, in_chans=in_chans, val_is="val")  # type: ignore[arg-type]
+    data = open_data(config)
     preprocessing = preprocessing_of(data)
     assert preprocessing["input_size"] == [in_chans, size, size]
     transform = create_transform(**preprocessing)

@@ -9,7 +9,8 @@ import torch
 
 from nas.architecture import Architecture, Backbone, StageFusion
 from nas.training.config import DataConfig, TrainingConfig
-from nas.training.data import DataSource, open_data
+from nas.training.data import open_data
+from nas.training.data.source import DataSource
 
 
 @pytest.fixture(autouse=True)

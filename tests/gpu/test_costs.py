@@ -13,7 +13,7 @@ from nas.fusion.models import build_model
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
 from nas.training.config import TrainingConfig
-from nas.training.data import DataSource
+from nas.training.data.source import DataSource
 from nas.training.pace import measure_pace
 from nas.training.turns import Turns
 

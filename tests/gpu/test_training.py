@@ -12,7 +12,8 @@ from nas.architecture import Architecture, Backbone
 from nas.measurement import EpochRecord, Measurement, Outcome
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import DataConfig, Precision, TrainingConfig
-from nas.training.data import DataSource, open_data
+from nas.training.data import open_data
+from nas.training.data.source import DataSource
 from nas.training.fit import GPU_LAG
 from nas.training.run import train
 

@@ -8,7 +8,8 @@ import torch
 
 from nas.architecture import Architecture, Backbone
 from nas.training.config import DataConfig, TrainingConfig
-from nas.training.data import DataSource, open_data
+from nas.training.data import open_data
+from nas.training.data.source import DataSource
 
 
 @pytest.fixture(autouse=True, scope="session")

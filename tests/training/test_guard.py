@@ -465,7 +465,7 @@ def test_an_image_that_is_not_finite_is_the_datas_fault(micro, brief, part):
 
 def test_the_file_is_named(image_folder, monkeypatch, brief):
     """Whatever a transform makes of it."""
-    data = open_data(DataConfig(source=f"folder:{image_folder}", image_size=16))
+    data = open_data(DataConfig(source=f"folder:{image_folder}", image_size=16, cache="off"))
     broken = data._parts["train"].file(4)
     batches = data.train_batches(batch_size=16, seed=0, on=torch.device("cpu"))
     order = list(batches._order)

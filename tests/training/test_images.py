@@ -1,4 +1,4 @@
-"""Image folders and timm's other schemes."""
+"""Image folders as `data.reading` 1 reads them, and timm's other schemes."""
 
 import random
 import shutil
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def config(root, **more):
-    return DataConfig(source=f"folder:{root}", image_size=16, **more)
+    return DataConfig(source=f"folder:{root}", image_size=16, reading=1, **more)
 
 
 def files(listed, part):
@@ -232,8 +232,10 @@ def test_torchvision_splits(monkeypatch):
     summary = describe(DataConfig(source="torch/cifar10:/data", image_size=32))
     assert (summary.num_train, summary.num_val, summary.num_test) == (32, 8, 10)
     assert summary.class_names == ("cat", "dog")
-    summary = describe(DataConfig(source="torch/imagenet:/data", image_size=32))
-    assert (summary.num_train, summary.num_val, summary.num_test) == (40, 10, 0)
+    imagenet = DataConfig(source="torch/imagenet:/data", image_size=32)
+    for expected, more in (((32, 8, 10), {}), ((40, 10, 0), {"val_is": "val"}), ((40, 10, 0), {"reading": 1})):
+        summary = describe(imagenet.model_copy(update=more))
+        assert (summary.num_train, summary.num_val, summary.num_test) == expected
 
 
 def test_sixteen_bits_are_scaled_not_cut_off():

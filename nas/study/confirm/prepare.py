@@ -64,7 +64,7 @@ def prepare_confirmation(study: Study, *, top: int | None, num_seeds: int) -> No
     if not study.data["num_test"]:
         raise UserError(f"study {study.name!r}: its data has no test part; see data.test_fraction in the study file")
     chosen = {t.digest: t.architecture for t in candidates_for(study, top) if t.digest and t.architecture}
-    config = StudyConfig.parse(study.config, f"study {study.name}")
+    config = study.settings
     space = SearchSpace.from_dict(study.space)
     networks = {name: landmark_in(space, name) for name in config.landmarks}
     landmarks = {network.digest: name for name, network in networks.items()}

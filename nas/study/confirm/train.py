@@ -10,7 +10,6 @@ from typing import Self
 from nas.architecture import Architecture
 from nas.fusion.models import build_model
 from nas.measurement import Measurement
-from nas.study.config import StudyConfig
 from nas.study.confirm.judge import judged
 from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.run.stop import StopFlag
@@ -31,7 +30,7 @@ class TestedTraining(Training):
     def of(self, part: Study) -> Self:
         """The same data with the seed of another companion study."""
         twin = copy.copy(self)
-        twin.config = StudyConfig.parse(part.config, f"study {part.name}")
+        twin.config = part.settings
         return twin
 
     def __call__(

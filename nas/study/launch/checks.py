@@ -15,7 +15,7 @@ from nas.study.store.urls import check_driver, redact, refuse_network, sqlite_pa
 from nas.training.tracking import check_tracker
 
 if TYPE_CHECKING:
-    from nas.training.data import DataSource
+    from nas.training.data.source import DataSource
     from nas.training.summary import DataSummary
 
 

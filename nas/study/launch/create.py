@@ -45,7 +45,7 @@ def check_same(config: StudyConfig, study: Study) -> bool:
     Returns:
         Whether it names another place for the data, whose images are yet to be compared: see `relocate`.
     """
-    stored_config = StudyConfig.parse(study.config, f"study {study.name}")
+    stored_config = study.settings
     moved = config.data.source != stored_config.data.source and config.data.kind == stored_config.data.kind
     differences = config.with_places_of(stored_config).differences(study.config)
     stored = SearchSpace.from_dict(study.space)
@@ -184,7 +184,7 @@ def set_target(study: Study, target: int) -> int:
             f"--trials: expected the size of the whole study, which has {ended} trials already, got {target}; "
             f"{ended + target} would add {target}"
         )
-    config = StudyConfig.parse(study.config, f"study {study.name}")
+    config = study.settings
     target = min(max(target, study.num_members), _capacity(config, SearchSpace.from_dict(study.space)))
     with explained(study.url):
         change_study(open_engine(study.url), study.study_id, target=target)

@@ -15,7 +15,8 @@ def relocate(study: Study, data: DataConfig) -> None:
     Raises:
         UserError: there are other images, or none.
     """
-    stored, found = study.data["fingerprint"], processes.ask(fingerprint_of, data)
+    there = study.settings.data.model_copy(update={"source": data.source})
+    stored, found = study.data["fingerprint"], processes.ask(fingerprint_of, there)
     if found != stored:
         raise UserError(
             f"data.source: {data.source} holds other images than study {study.name!r} was begun with (fingerprint "

@@ -47,7 +47,7 @@ class Training:
     """Trains the candidates of one study: the data is opened once and served to all of them."""
 
     def __init__(self, study: Study, *, device: str = "auto", threads: int | None = None, shared: bool = False) -> None:
-        self.config = StudyConfig.parse(study.config, f"study {study.name}")
+        self.config = study.settings
         wanted = device if device != "auto" else self.config.training.device
         self.device = str(resolve_device(wanted))
         self.shared = shared

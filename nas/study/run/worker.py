@@ -16,7 +16,6 @@ from nas.errors import NasError, UserError
 from nas.measurement import EpochRecord, Interrupted, Outcome
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
-from nas.study.config import StudyConfig
 from nas.study.goals import REFUSED, cost_quantities
 from nas.study.optuna_private import id_of
 from nas.study.run.checkpoints import LANDMARK_ATTR, CheckpointFolder
@@ -64,7 +63,7 @@ class Worker:
         self.url = study.url
         self.measure = measure
         self.stop = stop
-        self.config = StudyConfig.parse(study.config, f"study {study.name}")
+        self.config = study.settings
         self.space = SearchSpace.from_dict(study.space)
         self.checkpoints = CheckpointFolder(study)
         self.tracking = tracking_of(study, self.config)

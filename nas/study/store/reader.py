@@ -52,7 +52,7 @@ class Study:
     @cached_property
     def settings(self) -> StudyConfig:
         """The study file as it was understood."""
-        return StudyConfig.parse(self.config, f"study {self.name}")
+        return StudyConfig.of_stored(self.config, self.name)
 
     @property
     def predictor(self) -> Mapping[str, Any]:

@@ -2,36 +2,49 @@
 
 Every source is divided into train, val and test. Training and validation loaders never hold an image
 of the test part, which only `DataSource.test_batches` reads.
+
+What opens a source is imported when one is opened: the processes that only decode images need no torch.
 """
 
+from typing import TYPE_CHECKING
+
 from nas.training.config import DataConfig
-from nas.training.data.cluttered import open_cluttered
-from nas.training.data.cued import open_cued
-from nas.training.data.digits import open_digits
-from nas.training.data.images import open_images
-from nas.training.data.noisy import open_noisy
-from nas.training.data.source import DataSource
-from nas.training.summary import DataSummary
+from nas.training.data.progress import Tell, tell_error
 
-MADE_HERE = {
-    "digits": open_digits,
-    "noisy-digits": open_noisy,
-    "cluttered-digits": open_cluttered,
-    "cued-digits": open_cued,
-}
+if TYPE_CHECKING:
+    from nas.training.data.source import DataSource
+    from nas.training.summary import DataSummary
 
 
-def open_data(config: DataConfig) -> DataSource:
+def open_data(config: DataConfig, tell: Tell = tell_error) -> "DataSource":
     """Open a data set for any number of runs in this process.
 
-    Image files are decoded once to see that they can be read; a `DataError` names the first that cannot.
+    Image files are decoded once to see that they can be read; a `DataError` names those that cannot.
+
+    Args:
+        tell: hears how far that is, where it takes long.
     """
-    return MADE_HERE.get(config.source, open_images)(config)
+    from nas.training.data.cluttered import open_cluttered
+    from nas.training.data.cued import open_cued
+    from nas.training.data.digits import open_digits
+    from nas.training.data.folder_data import open_folder
+    from nas.training.data.images import open_images
+    from nas.training.data.noisy import open_noisy
+
+    made_here = {
+        "digits": open_digits,
+        "noisy-digits": open_noisy,
+        "cluttered-digits": open_cluttered,
+        "cued-digits": open_cued,
+    }
+    if config.kind == "folder" and config.reading > 1:
+        return open_folder(config, tell)
+    return made_here.get(config.source, open_images)(config)
 
 
-def describe(config: DataConfig) -> DataSummary:
+def describe(config: DataConfig) -> "DataSummary":
     """Classes, sizes and fingerprint of a data set that was found to be readable."""
     return open_data(config).summary
 
 
-__all__ = ["DataSource", "DataSummary", "describe", "open_data"]
+__all__ = ["describe", "open_data"]

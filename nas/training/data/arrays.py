@@ -3,7 +3,7 @@
 Shapes: N images in all, B in a batch, C channels, H × W pixels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,12 @@ class ArrayPart:
 
     images: NDArray[Any]
     labels: Labels
+    aspects: NDArray[np.float32] | None = None
+    """Width over height of each image before it was pressed into a square; None: nothing was."""
+    names: Sequence[str] | None = None
+    """Of the files that the images come from."""
+    moments: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    """Mean and standard deviation of each channel, where they are known."""
 
 
 class TensorBatches:
@@ -46,11 +52,12 @@ class TensorBatches:
         seed: int | None = None,
         shift: int = 0,
         flip: float = 0.0,
+        names: Sequence[str] | None = None,
     ) -> None:
         """``images`` are (N, C, H + 2·shift, W + 2·shift); without a seed: in order, not augmented."""
         self.images, self.labels, self.mean, self.scale = images, labels, mean, scale
         self.batch_size, self.seed, self.shift, self.flip = batch_size, seed, shift, flip
-        self.epoch = 0
+        self.epoch, self.names = 0, names
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next iteration."""
@@ -60,9 +67,10 @@ class TensorBatches:
         return num_batches(len(self.labels), self.batch_size)
 
     def origin(self, batch: int, position: int) -> str:
-        """``image N`` of the part."""
+        """The file of an image, or ``image N`` of the part where it has none."""
         index = torch.arange(len(self.labels)) if self.seed is None else self._order(self.seed)[1]
-        return f"image {int(index.tensor_split(len(self))[batch][position])}"
+        number = int(index.tensor_split(len(self))[batch][position])
+        return f"image {number}" if self.names is None else self.names[number]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.seed is None:
@@ -107,7 +115,10 @@ class ArrayData(DataSource):
         *,
         class_names: tuple[str, ...],
         num_test: int,
+        fingerprint: str | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
+        """Without a ``fingerprint`` it is one of all values."""
         self._source, self._read = config.source, read
         parts = {part: self._checked(part, len(class_names)) for part in ("train", "val")}
         train, val = parts["train"], parts["val"]
@@ -117,9 +128,10 @@ class ArrayData(DataSource):
         self._shift = self._image_size // 8 if config.augment and self._image_size >= SMALLEST_SHIFTED else 0
         self._flip = (config.flip or 0.0) if config.augment else 0.0
         self._parts = {part: self._as_tensors(arrays) for part, arrays in parts.items()}
-        images = self._parts["train"][0].double()
-        self._mean = images.mean((0, 2, 3)).float()
-        self._scale = (1 / images.std((0, 2, 3)).clamp_min(1e-6)).float()
+        self._names = {part: arrays.names for part, arrays in parts.items()}
+        mean, deviation = map(torch.as_tensor, train.moments or _moments(self._parts["train"][0]))
+        self._mean = mean.float()
+        self._scale = (1 / deviation.clamp_min(1e-6)).float()
         self._placed: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
         content = (a.tobytes() for p in parts.values() for a in (np.ascontiguousarray(p.images), p.labels))
         super().__init__(
@@ -132,18 +144,21 @@ class ArrayData(DataSource):
                 num_train=len(train.labels),
                 num_val=len(val.labels),
                 num_test=num_test,
-                fingerprint=digest((f"{self._in_chans}x{self._image_size}".encode(), *content)),
+                fingerprint=fingerprint or digest((f"{self._in_chans}x{self._image_size}".encode(), *content)),
+                notes=notes,
             )
         )
 
     def train_batches(self, *, batch_size: int, seed: int, on: torch.device) -> TensorBatches:
         """Shuffled, shifted and flipped batches."""
         images, labels = self._on("train", on, pad=self._shift)
-        return self._batches(images, labels, batch_size=batch_size, seed=seed, shift=self._shift, flip=self._flip)
+        augment = {"shift": self._shift, "flip": self._flip}
+        return self._batches(images, labels, batch_size=batch_size, seed=seed, names=self._names["train"], **augment)
 
     def val_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
         """The validation part in order."""
-        return self._batches(*self._on("val", on), batch_size=max(batch_size, EVAL_BATCH))
+        images, labels = self._on("val", on)
+        return self._batches(images, labels, batch_size=max(batch_size, EVAL_BATCH), names=self._names["val"])
 
     def test_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
         """The test part in order, read now."""
@@ -174,7 +189,8 @@ class ArrayData(DataSource):
         """Read a part; refuse values that no network can be blamed for."""
         arrays = self._read(part)
         where = f"{self._source}: {part} part"
-        finite = np.isfinite(arrays.images).all(axis=(1, 2, 3))
+        whole_numbers = np.issubdtype(arrays.images.dtype, np.integer)
+        finite = np.isfinite(arrays.images).all(axis=(1, 2, 3)) if not whole_numbers else np.ones(1)
         if not finite.all():
             raise DataError(f"{where}: image {int(np.argmin(finite))} holds values that are not finite")
         wrong = (arrays.labels < 0) | (arrays.labels >= num_classes)
@@ -184,3 +200,9 @@ class ArrayData(DataSource):
                 f"{where}: label {arrays.labels[at]} of image {at}, expected one from 0 to {num_classes - 1}"
             )
         return arrays
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel."""
+    values = images.double()
+    return values.mean((0, 2, 3)), values.std((0, 2, 3))

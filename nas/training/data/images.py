@@ -1,7 +1,7 @@
 """Images that are decoded while they are trained on, with timm's transforms and prefetching."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,31 +15,36 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nas.errors import DataError
 from nas.training.config import DataConfig
-from nas.training.data.listing import SMALL_SIZE, ImageList, ImagePart, list_images
+from nas.training.data.decode import SMALL_SIZE
+from nas.training.data.division import FilePart
+from nas.training.data.folder import shown
+from nas.training.data.listing import ImagePart, list_images
 from nas.training.data.source import Batches, DataSource, epoch_seed, num_batches
 from nas.training.data.streams import STREAMS, open_stream
 from nas.training.data.verify import verify
-from nas.training.summary import Part
+from nas.training.summary import DataSummary, Part
 
 CROP_SCALE = (0.35, 1.0)
 """Area of timm's random resized crop: gentler than its 8 %, because candidates train briefly."""
 FLIP = 0.5
 
+Files = ImagePart | FilePart
+
 
 def open_images(config: DataConfig) -> DataSource:
-    """Open a folder or a scheme of timm; image files of train and val are decoded once in this process."""
+    """Open a scheme of timm, or a folder by `data.reading` 1; files of train and val are decoded once here."""
     if config.source.partition("/")[0] in STREAMS:
         return open_stream(config)
     listed = list_images(config)
     for part in ("train", "val"):
         verify(listed.parts[part])
-    return ImageData(config, listed)
+    return ImageData(config, listed.summary, listed.parts)
 
 
 class _Decoded(Dataset[tuple[Tensor, int]]):
     """Decodes and transforms images; an item's randomness comes with its key, whichever process serves it."""
 
-    def __init__(self, part: ImagePart, transform: Any, mode: str) -> None:
+    def __init__(self, part: Files, transform: Any, mode: str) -> None:
         self.part, self.transform, self.mode = part, transform, mode
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
@@ -84,7 +89,7 @@ class _Order(Sampler[list[tuple[int, int]]]):
 class _LoaderBatches:
     """timm's prefetching loader over one part."""
 
-    def __init__(self, loader: PrefetchLoader, order: _Order, part: ImagePart) -> None:
+    def __init__(self, loader: PrefetchLoader, order: _Order, part: Files) -> None:
         self._loader, self._order, self._part = loader, order, part
 
     def reseed(self, seed: int | None) -> None:
@@ -98,7 +103,8 @@ class _LoaderBatches:
     def origin(self, batch: int, position: int) -> str:
         """The file of an image, or its place in the part where it has none."""
         index, _ = list(self._order)[batch][position]
-        return str(self._part.file(index) or f"image {index}")
+        file = self._part.file(index)
+        return f"image {index}" if file is None else shown(file)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -110,9 +116,9 @@ class _LoaderBatches:
 class ImageData(DataSource):
     """Images that are decoded while they are used."""
 
-    def __init__(self, config: DataConfig, listed: ImageList) -> None:
-        super().__init__(listed.summary)
-        self._config, self._parts = config, listed.parts
+    def __init__(self, config: DataConfig, summary: DataSummary, parts: Mapping[Part, Files]) -> None:
+        super().__init__(summary)
+        self._config, self._parts = config, parts
         self._open: dict[tuple[Part, int, torch.device], _LoaderBatches] = {}
         grey = self.in_chans == 1
         self._mean = (float(np.mean(IMAGENET_DEFAULT_MEAN)),) if grey else IMAGENET_DEFAULT_MEAN
@@ -130,7 +136,8 @@ class ImageData(DataSource):
         """Test batches through timm's evaluation transform; the files are verified now."""
         if "test" not in self._parts:
             raise DataError(f"{self.summary.source}: has no test part")
-        verify(self._parts["test"])
+        if isinstance(part := self._parts["test"], ImagePart):  # files of a folder were verified when it was opened
+            verify(part)
         return self._batches("test", batch_size, None, on)
 
     def _batches(self, part: Part, batch_size: int, seed: int | None, on: torch.device) -> Batches:

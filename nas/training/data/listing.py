@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from nas.training.config import DataConfig
+from nas.training.data.division import DEFAULT_SIZE
 from nas.training.data.splits import folder_splits, scheme_splits
-from nas.training.summary import DataSummary, Labels, Part, check_parts, digest, stratified_split, take_training
-
-DEFAULT_SIZE = 224
-"""Side of an image where the study file gives none."""
-SMALL_SIZE = 128
-"""Below this side, validation looks at the whole image instead of its central 7/8."""
+from nas.training.summary import (
+    DataSummary,
+    Labels,
+    Part,
+    check_parts,
+    digest,
+    held_out,
+    stratified_split,
+    take_training,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class ImageList:
 def list_images(config: DataConfig) -> ImageList:
     """The images of a source and their division."""
     whole = folder_splits(config) if config.source.startswith("folder:") else scheme_splits(config)
+    whole = held_out(whole, config)
     names = _class_names(whole["train"])
     parts = _divide(config, whole)
     check_parts(config.source, len(parts["train"]), len(parts["val"]), len(names))
@@ -105,6 +111,7 @@ def _divide(config: DataConfig, whole: dict[Part, Any]) -> dict[Part, ImagePart]
         val_fraction=0.0 if "val" in whole else config.val_fraction,
         test_fraction=0.0 if divided else config.test_fraction,
         seed=config.split_seed,
+        balanced=config.balanced or config.reading == 1,
     )
     cut["train"] = take_training(cut["train"], config)
     parts = {part: ImagePart(whole["train"], index, labels[index]) for part, index in cut.items() if len(index)}

@@ -8,16 +8,11 @@ from timm.data.readers.img_extensions import add_img_extensions, get_img_extensi
 
 from nas.errors import DataError
 from nas.training.config import DataConfig
+from nas.training.data.folder import SPLITS
 from nas.training.summary import Part
 
 add_img_extensions((".tif", ".tiff"))  # timm looks for PNG and JPEG only
 
-SPLITS: dict[Part, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "eval", "evaluation"),
-    "test": ("test", "testing"),
-}
-"""Names of subfolders and splits; timm's synonyms."""
 HELD_OUT_BY_TORCHVISION = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
 """Data sets whose second split is the official test set."""
 

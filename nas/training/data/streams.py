@@ -11,9 +11,10 @@ from timm.data import create_transform
 from nas.errors import DataError
 from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
-from nas.training.data.listing import DEFAULT_SIZE, SMALL_SIZE
+from nas.training.data.decode import SMALL_SIZE
+from nas.training.data.division import DEFAULT_SIZE
 from nas.training.data.splits import open_split
-from nas.training.summary import Part, stratified_split
+from nas.training.summary import Part, held_out, stratified_split
 
 STREAMS = ("hfids", "tfds", "wds")
 
@@ -26,6 +27,7 @@ def open_stream(config: DataConfig) -> ArrayData:
             found[part] = _read_stream(config, split, None)  # type: ignore[index]  # the two names above
         except DataError:
             continue  # the source has no such split
+    found = held_out(found, config)
     train = found["train"]
     if "val" not in found:
         cut = stratified_split(
@@ -33,6 +35,7 @@ def open_stream(config: DataConfig) -> ArrayData:
             val_fraction=config.val_fraction,
             test_fraction=0.0 if "test" in found else config.test_fraction,
             seed=config.split_seed,
+            balanced=config.balanced or config.reading == 1,
         )
         cut_parts = {part: ArrayPart(train.images[i], train.labels[i]) for part, i in cut.items() if len(i)}
         found = {**found, **cut_parts}

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from nas.errors import DataError
 from nas.training.config import DataConfig
-from nas.training.data.images import open_images
-from nas.training.data.listing import ImagePart, list_images
+from nas.training.data.decode import Header, header_of, is_deep, picture
+from nas.training.data.decoding import refuse
+from nas.training.data.division import list_folder
 from nas.training.summary import DataSummary
 
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
-DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 NUM_PROBED = 64
 """Colour files that are decoded to see whether their colours are grey."""
 
@@ -51,48 +51,46 @@ class Survey:
         return max(self.summary.class_counts) / self.summary.num_train
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Header:
-    file: Path
-    mode: str
-    shorter_side: int
-
-
 def survey_folder(folder: Path) -> Survey:
-    """Decode every image of a folder once; a `DataError` names the first that cannot be read."""
+    """Look at the header of every image of a folder; those that cannot be read are told when the folder is opened.
+
+    Raises:
+        DataError: it is no data set, or none of its files is an image.
+    """
     root = folder.expanduser().resolve()
-    config = DataConfig(source=f"folder:{root}")
-    summary = open_images(config).summary
-    parts = list_images(config).parts
-    headers = [_header(file) for part in parts.values() for file in _files(part)]
-    sides = [header.shorter_side for header in headers]
+    listed = list_folder(DataConfig(source=f"folder:{root}"))
+    files = [part.file(i) for part in listed.parts.values() for i in range(len(part))]
+    headers: dict[Path, Header] = {}
+    faults: list[str] = []
+    for file in files:
+        try:
+            headers[file] = header_of(file)
+        except DataError as error:
+            faults.append(str(error))
+    if not headers:
+        refuse(faults)
+    sides = [min(header.size) for header in headers.values()]
     return Survey(
         root=root,
-        summary=summary,
-        divided=parts["train"].dataset is not parts["val"].dataset,
+        summary=listed.summary,
+        divided=listed.divided,
         shorter_sides=(min(sides), int(statistics.median(sides)), max(sides)),
         in_chans=1 if _all_grey(headers) else 3,
-        num_deep=sum(header.mode in DEEP_MODES for header in headers),
-        num_cmyk=sum(header.mode == "CMYK" for header in headers),
+        num_deep=sum(is_deep(header.mode) for header in headers.values()),
+        num_cmyk=sum(header.mode == "CMYK" for header in headers.values()),
     )
 
 
-def _files(part: ImagePart) -> list[Path]:
-    return [file for file in map(part.file, range(len(part))) if file is not None]
-
-
-def _header(file: Path) -> _Header:
-    with Image.open(file) as image:
-        return _Header(file=file, mode=image.mode, shorter_side=min(image.size))
-
-
-def _all_grey(headers: list[_Header]) -> bool:
-    coloured = [header for header in headers if header.mode not in GREY_MODES]
+def _all_grey(headers: dict[Path, Header]) -> bool:
+    coloured = [file for file, header in headers.items() if header.mode not in GREY_MODES]
     step = -(-len(coloured) // NUM_PROBED) or 1
-    return all(_is_grey(header.file) for header in coloured[::step])
+    return all(_is_grey(file) for file in coloured[::step])
 
 
 def _is_grey(file: Path) -> bool:
-    with Image.open(file) as image:
-        pixels = np.asarray(image.convert("RGB"), np.int16)
+    """Whether its colours are grey; a file that cannot be decoded is told when the folder is opened."""
+    try:
+        pixels = np.asarray(picture(file, "RGB"), np.int16)
+    except DataError:
+        return True
     return int(np.ptp(pixels, axis=2).max()) <= 2  # noqa: PLR2004 - JPEG's rounding
