@@ -10,7 +10,7 @@ from nas.training.data import DataSource
 from nas.training.data.arrays import TensorBatches
 from nas.training.data.listing import SMALL_SIZE
 
-WHOLE_IMAGE = ("digits", "noisy-digits", "cluttered-digits", "cued-digits")
+WHOLE_IMAGE = ("digits", "noisy-digits", "cluttered-digits", "cued-digits", "fashion-mnist")
 """Sources whose images are resized, never cropped."""
 BYTE = 255
 """timm's transforms divide pixels by it before they standardise."""
@@ -22,7 +22,7 @@ def preprocessing_of(data: DataSource) -> dict[str, Any]:
     ``mean`` and ``std`` are of pixels / 255, pixels as the source stores them: 0 to 16 in `digits`.
     """
     mean, std = _statistics(data)
-    whole = data.summary.source in WHOLE_IMAGE or data.summary.image_size < SMALL_SIZE
+    whole = data.summary.source.partition(":")[0] in WHOLE_IMAGE or data.summary.image_size < SMALL_SIZE
     return {
         "input_size": list(data.input_size),
         "interpolation": "bilinear",

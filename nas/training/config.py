@@ -16,6 +16,8 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["cosine", "constant"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
+PLACED = ("folder", "fashion-mnist")
+"""Sources that a colon and a path follow."""
 SCHEMES = ("torch", "hfds", "hfids", "tfds", "wds")
 """Prefixes of timm's create_dataset, beside folders."""
 DATA_SOURCES = {
@@ -23,6 +25,7 @@ DATA_SOURCES = {
     "noisy-digits": "those digits under noise",
     "cluttered-digits": "those digits on a 24 × 24 canvas among pieces of others and noise",
     "cued-digits": "a red and a green one on 10 × 10 pixels; a blue mark somewhere tells which of them counts",
+    "fashion-mnist[:PATH]": "70,000 grey pictures of clothes, 28 × 28 pixels: Debian's dataset-fashion-mnist, or PATH",
     "folder:PATH": "images in one folder a class, or in train/, val/ and test/ with such folders",
     "torch/NAME:ROOT": "a data set of torchvision on disk: cifar10, cifar100, mnist, imagenet, …",
     "hfds/NAME[:ROOT]": "a data set of the Hugging Face hub (needs the package datasets)",
@@ -40,12 +43,12 @@ class DataConfig(Document):
     """Which images, at what size, and how they are divided."""
 
     source: Annotated[str, Field(min_length=1)] = "digits"
-    """`digits`, `noisy-digits`, `cluttered-digits`, `cued-digits`, `folder:PATH`, or a scheme of timm, as in
-    `torch/cifar10:PATH`. A relative path starts at the study file's folder."""
+    """`digits`, `noisy-digits`, `cluttered-digits`, `cued-digits`, `fashion-mnist`, `folder:PATH`, or a scheme of timm,
+    as in `torch/cifar10:PATH`. A relative path starts at the study file's folder."""
     image_size: Count | None = None
-    """Side of the square image in pixels; unset: as the source has it (8, 24, 10), else 224."""
+    """Side of the square image in pixels; unset: as the source has it (8, 24, 10, 28), else 224."""
     in_chans: Literal[1, 3] | None = None
-    """1 reads image files as grey, 3 as colour; unset: 1 for digits without colours, else 3."""
+    """1 reads image files as grey, 3 as colour; unset: 1 for digits without colours and `fashion-mnist`, else 3."""
     num_train: Count | None = None
     """Training images: a fixed balanced subset, or how many of the `cluttered-` and `cued-digits` are made; unset: all,
     4096."""
@@ -65,8 +68,8 @@ class DataConfig(Document):
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
-        scheme, _, rest = source.partition(":") if source.startswith("folder") else source.partition("/")
-        if source not in DATA_SOURCES and not (scheme in ("folder", *SCHEMES) and rest):
+        scheme, _, rest = source.partition(":") if source.startswith(PLACED) else source.partition("/")
+        if source not in (*DATA_SOURCES, "fashion-mnist") and not (scheme in (*PLACED, *SCHEMES) and rest):
             raise ValueError(f"unknown data source {source!r}; known: {', '.join(DATA_SOURCES)}")
         return source
 

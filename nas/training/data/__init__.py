@@ -8,16 +8,18 @@ from nas.training.config import DataConfig
 from nas.training.data.cluttered import open_cluttered
 from nas.training.data.cued import open_cued
 from nas.training.data.digits import open_digits
+from nas.training.data.fashion import open_fashion
 from nas.training.data.images import open_images
 from nas.training.data.noisy import open_noisy
 from nas.training.data.source import DataSource
 from nas.training.summary import DataSummary
 
-MADE_HERE = {
+READ_HERE = {
     "digits": open_digits,
     "noisy-digits": open_noisy,
     "cluttered-digits": open_cluttered,
     "cued-digits": open_cued,
+    "fashion-mnist": open_fashion,
 }
 
 
@@ -26,7 +28,7 @@ def open_data(config: DataConfig) -> DataSource:
 
     Image files are decoded once to see that they can be read; a `DataError` names the first that cannot.
     """
-    return MADE_HERE.get(config.source, open_images)(config)
+    return READ_HERE.get(config.kind, open_images)(config)
 
 
 def describe(config: DataConfig) -> DataSummary:

@@ -3,7 +3,8 @@
 Shapes: N images in all, B in a batch, C channels, H × W pixels.
 """
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from nas.training.summary import DataSummary, Labels, Part, check_parts, digest
 
 SMALLEST_SHIFTED = 16
 """Side from which images are shifted: at 8 pixels one pixel is a stroke, and brief training gets worse."""
+AT_ONCE = 64 * 2**20
+"""Values whose moments are taken in one piece."""
 EVAL_BATCH = 256
 """Validation batch, where the training batch is smaller."""
 
@@ -30,6 +33,10 @@ class ArrayPart:
 
     images: NDArray[Any]
     labels: Labels
+    aspects: NDArray[np.float32] | None = None
+    """Width over height (N,) of the pictures that these squares were made of."""
+    names: Sequence[str] | None = None
+    """What a message calls the images."""
 
 
 class TensorBatches:
@@ -46,10 +53,11 @@ class TensorBatches:
         seed: int | None = None,
         shift: int = 0,
         flip: float = 0.0,
+        names: Sequence[str] | None = None,
     ) -> None:
-        """``images`` are (N, C, H + 2·shift, W + 2·shift); without a seed: in order, not augmented."""
+        """Without a seed: in order, not augmented."""
         self.images, self.labels, self.mean, self.scale = images, labels, mean, scale
-        self.batch_size, self.seed, self.shift, self.flip = batch_size, seed, shift, flip
+        self.batch_size, self.seed, self.shift, self.flip, self.names = batch_size, seed, shift, flip, names
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -60,9 +68,10 @@ class TensorBatches:
         return num_batches(len(self.labels), self.batch_size)
 
     def origin(self, batch: int, position: int) -> str:
-        """``image N`` of the part."""
+        """The image's name, or ``image N`` of the part."""
         index = torch.arange(len(self.labels)) if self.seed is None else self._order(self.seed)[1]
-        return f"image {int(index.tensor_split(len(self))[batch][position])}"
+        number = int(index.tensor_split(len(self))[batch][position])
+        return f"image {number}" if self.names is None else self.names[number]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.seed is None:
@@ -81,20 +90,57 @@ class TensorBatches:
     def _augmented(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled, shifted by up to ``shift`` pixels and flipped; randomness is drawn on the CPU."""
         N, device = len(self.labels), self.labels.device
-        H, W = (side - 2 * self.shift for side in self.images.shape[2:])
         random, order = self._order(seed)
-        order = order.to(device)
-        offsets = torch.randint(0, 2 * self.shift + 1, (2, N, 1), generator=random).to(device)
-        flipped = (torch.rand((N, 1), generator=random) < self.flip).to(device)
-        rows = offsets[0] + torch.arange(H, device=device)  # (N, H)
-        columns = torch.arange(W, device=device)
-        columns = offsets[1] + torch.where(flipped, columns.flip(0), columns)  # (N, W)
-        for index, r, c in zip(*(t.tensor_split(len(self)) for t in (order, rows, columns)), strict=True):
-            images = self.images[index[:, None, None], :, r[:, :, None], c[:, None, :]]  # (B, H, W, C)
-            yield self._standardised(images.permute(0, 3, 1, 2)), self.labels[index]
+        down, right = torch.randint(0, 2 * self.shift + 1, (2, N), generator=random).to(device)
+        flipped = (torch.rand((N, 1), generator=random) < self.flip)[:, 0].to(device)
+        parts = (order.to(device), down, right, flipped)
+        for index, d, r, f in zip(*(t.tensor_split(len(self)) for t in parts), strict=True):
+            images = self._flipped(self._shifted(self.images[index], d, r), f)
+            yield self._standardised(images, channels_last=True), self.labels[index]
 
-    def _standardised(self, images: Tensor) -> Tensor:
-        return (images.float() - self.mean) * self.scale
+    def _shifted(self, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        """Each image (C, H, W) cut out of a border of zeros at its own place (B,)."""
+        if self.shift == 0:
+            return images
+        B, _, H, W = images.shape
+        windows = F.pad(images, (self.shift,) * 4).unfold(2, H, 1).unfold(3, W, 1)  # a view: whole rows are copied
+        return windows[torch.arange(B, device=images.device), :, down, right]
+
+    def _flipped(self, images: Tensor, flipped: Tensor) -> Tensor:
+        return torch.where(flipped[:, None, None, None], images.flip(3), images) if self.flip else images
+
+    def _standardised(self, images: Tensor, *, channels_last: bool = False) -> Tensor:
+        if not channels_last:
+            return (images.float() - self.mean) * self.scale
+        B, C, H, W = images.shape
+        floats = torch.empty((B, H, W, C), device=images.device).permute(0, 3, 1, 2).copy_(images)
+        return floats.sub_(self.mean).mul_(self.scale)
+
+
+def moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and 1 / standard deviation (C,) of images (N, C, H, W); large sets go piece by piece."""
+    if images.numel() <= AT_ONCE:
+        values = images.contiguous().double()
+        mean, deviation = values.mean((0, 2, 3)), values.std((0, 2, 3))
+    else:
+        N, C, H, W = images.shape
+        pieces = images.split(max(1, AT_ONCE // (8 * C * H * W)))
+        mean = torch.stack([piece.double().sum((0, 2, 3)) for piece in pieces]).sum(0) / (N * H * W)
+        around = mean[:, None, None]
+        squares = torch.stack([(piece.double() - around).square_().sum((0, 2, 3)) for piece in pieces]).sum(0)
+        deviation = (squares / (N * H * W - 1)).sqrt()
+    return mean.float(), (1 / deviation.clamp_min(1e-6)).float()
+
+
+def _as_tensor(array: NDArray[Any]) -> Tensor:
+    """The array itself: one that is mapped from a file is only read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
 
 
 class ArrayData(DataSource):
@@ -107,7 +153,9 @@ class ArrayData(DataSource):
         *,
         class_names: tuple[str, ...],
         num_test: int,
+        fingerprint: str | None = None,
     ) -> None:
+        """``fingerprint``: where what is in the parts is known without reading all of it."""
         self._source, self._read = config.source, read
         parts = {part: self._checked(part, len(class_names)) for part in ("train", "val")}
         train, val = parts["train"], parts["val"]
@@ -117,11 +165,12 @@ class ArrayData(DataSource):
         self._shift = self._image_size // 8 if config.augment and self._image_size >= SMALLEST_SHIFTED else 0
         self._flip = (config.flip or 0.0) if config.augment else 0.0
         self._parts = {part: self._as_tensors(arrays) for part, arrays in parts.items()}
-        images = self._parts["train"][0].double()
-        self._mean = images.mean((0, 2, 3)).float()
-        self._scale = (1 / images.std((0, 2, 3)).clamp_min(1e-6)).float()
+        self._names = {part: arrays.names for part, arrays in parts.items()}
+        self._mean, self._scale = moments(self._parts["train"][0])
         self._placed: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
-        content = (a.tobytes() for p in parts.values() for a in (np.ascontiguousarray(p.images), p.labels))
+        if fingerprint is None:
+            content = (_bytes_of(array) for part in parts.values() for array in (part.images, part.labels))
+            fingerprint = digest((f"{self._in_chans}x{self._image_size}".encode(), *content))
         super().__init__(
             DataSummary(
                 source=config.source,
@@ -132,18 +181,19 @@ class ArrayData(DataSource):
                 num_train=len(train.labels),
                 num_val=len(val.labels),
                 num_test=num_test,
-                fingerprint=digest((f"{self._in_chans}x{self._image_size}".encode(), *content)),
+                fingerprint=fingerprint,
             )
         )
 
     def train_batches(self, *, batch_size: int, seed: int, on: torch.device) -> TensorBatches:
         """Shuffled, shifted and flipped batches."""
-        images, labels = self._on("train", on, pad=self._shift)
-        return self._batches(images, labels, batch_size=batch_size, seed=seed, shift=self._shift, flip=self._flip)
+        more = {"seed": seed, "shift": self._shift, "flip": self._flip, "names": self._names["train"]}
+        return self._batches(*self._on("train", on), batch_size=batch_size, **more)
 
     def val_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
         """The validation part in order."""
-        return self._batches(*self._on("val", on), batch_size=max(batch_size, EVAL_BATCH))
+        images, labels = self._on("val", on)
+        return self._batches(images, labels, batch_size=max(batch_size, EVAL_BATCH), names=self._names["val"])
 
     def test_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
         """The test part in order, read now."""
@@ -154,29 +204,30 @@ class ArrayData(DataSource):
         mean, scale = (t.to(images.device)[:, None, None] for t in (self._mean, self._scale))
         return TensorBatches(images, labels, mean=mean, scale=scale, **more)
 
-    def _on(self, part: Part, device: torch.device, pad: int = 0) -> tuple[Tensor, Tensor]:
-        """A part on a device, with a border of zeros; moved there once."""
+    def _on(self, part: Part, device: torch.device) -> tuple[Tensor, Tensor]:
+        """A part on a device; moved there once."""
         if (part, device) not in self._placed:
             images, labels = self._parts[part]
-            self._placed[part, device] = (F.pad(images, (pad,) * 4).to(device), labels.to(device))
+            self._placed[part, device] = (images.to(device), labels.to(device))
         return self._placed[part, device]
 
     def _as_tensors(self, part: ArrayPart) -> tuple[Tensor, Tensor]:
-        images = torch.from_numpy(part.images)
+        images = _as_tensor(part.images)
         if images.shape[1] != self._in_chans:
-            images = images[:, :1].repeat(1, self._in_chans, 1, 1)
+            images = images[:, :1].expand(-1, self._in_chans, -1, -1)
         if images.shape[2] != self._image_size:
             size = (self._image_size, self._image_size)
             images = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True)
-        return images, torch.from_numpy(part.labels)
+        return images, _as_tensor(part.labels)
 
     def _checked(self, part: Part, num_classes: int) -> ArrayPart:
         """Read a part; refuse values that no network can be blamed for."""
         arrays = self._read(part)
         where = f"{self._source}: {part} part"
-        finite = np.isfinite(arrays.images).all(axis=(1, 2, 3))
-        if not finite.all():
-            raise DataError(f"{where}: image {int(np.argmin(finite))} holds values that are not finite")
+        if arrays.images.dtype.kind == "f":
+            finite = np.isfinite(arrays.images).all(axis=(1, 2, 3))
+            if not finite.all():
+                raise DataError(f"{where}: image {int(np.argmin(finite))} holds values that are not finite")
         wrong = (arrays.labels < 0) | (arrays.labels >= num_classes)
         if wrong.any():
             at = int(np.argmax(wrong))
