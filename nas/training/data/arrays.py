@@ -124,7 +124,7 @@ def moments(images: Tensor) -> tuple[Tensor, Tensor]:
         mean, deviation = values.mean((0, 2, 3)), values.std((0, 2, 3))
     else:
         N, C, H, W = images.shape
-        pieces = images.split(max(1, AT_ONCE // (8 * C * H * W)))
+        pieces = torch.split(images, max(1, AT_ONCE // (8 * C * H * W)))
         mean = torch.stack([piece.double().sum((0, 2, 3)) for piece in pieces]).sum(0) / (N * H * W)
         around = mean[:, None, None]
         squares = torch.stack([(piece.double() - around).square_().sum((0, 2, 3)) for piece in pieces]).sum(0)
@@ -187,8 +187,16 @@ class ArrayData(DataSource):
 
     def train_batches(self, *, batch_size: int, seed: int, on: torch.device) -> TensorBatches:
         """Shuffled, shifted and flipped batches."""
-        more = {"seed": seed, "shift": self._shift, "flip": self._flip, "names": self._names["train"]}
-        return self._batches(*self._on("train", on), batch_size=batch_size, **more)
+        images, labels = self._on("train", on)
+        return self._batches(
+            images,
+            labels,
+            batch_size=batch_size,
+            seed=seed,
+            shift=self._shift,
+            flip=self._flip,
+            names=self._names["train"],
+        )
 
     def val_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
         """The validation part in order."""
