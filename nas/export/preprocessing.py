@@ -7,7 +7,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from nas.training.data import DataSource
-from nas.training.data.arrays import TensorBatches
+from nas.training.data.batches import TensorBatches
 from nas.training.data.listing import SMALL_SIZE
 
 WHOLE_IMAGE = ("digits", "noisy-digits", "cluttered-digits", "cued-digits", "fashion-mnist")

@@ -7,7 +7,8 @@ import torch
 from nas.errors import DataError, UserError
 from nas.training.config import DataConfig
 from nas.training.data import describe, open_data
-from nas.training.data.arrays import ArrayData, ArrayPart, TensorBatches
+from nas.training.data.arrays import ArrayData, ArrayPart
+from nas.training.data.batches import TensorBatches
 from nas.training.data.cluttered import draw_canvases
 from nas.training.data.cued import draw_pairs
 from nas.training.data.digits import all_digits, digits_of
