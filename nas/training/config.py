@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nas.backbones import TIMM
 from nas.documents import Document, absolute_path
+from nas.training.augment_config import AugmentConfig, RecipeName
 from nas.training.signals import SIGNALS
 from nas.training.signals.signal import Signal, Verdict
 
@@ -58,12 +60,27 @@ class DataConfig(Document):
     """Share of the images that no search ever sees, where the source does not come divided."""
     split_seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Chooses the division."""
-    augment: bool = True
-    """Random shifts for in-memory images from 16 pixels on; timm's random crop and colour jitter for image files."""
-    flip: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Probability of a left-right flip while augmenting; unset: 0.5 for image files, 0 for digits."""
+    recipe: RecipeName | None = None
+    """How training images are augmented where `augment` does not say: `digits` shifts, `cifar` shifts and flips,
+    `imagenet` crops, flips and changes colours; unset: what suits the source."""
+    augment: AugmentConfig = AugmentConfig()
+    """Augmentation by name, or `true` for the recipe and `false` for none."""
     workers: Annotated[int, Field(ge=0, strict=True)] = 0
     """Processes that decode image files; in-memory data needs none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flip_beside(cls, content: Any) -> Any:
+        """`flip` stood beside `augment` once, and says the same there; with `augment: false`, nothing."""
+        if not isinstance(content, Mapping) or "flip" not in content:
+            return content
+        flip, augment = content["flip"], content.get("augment", True)
+        rest = {key: value for key, value in content.items() if key != "flip"}
+        if flip is None or augment is False:
+            return rest
+        if augment is True:
+            return {**rest, "augment": {"flip": flip}}
+        raise ValueError(f"flip: {flip} stands beside augment; expected it as augment.flip")
 
     @field_validator("source")
     @classmethod
@@ -78,6 +95,12 @@ class DataConfig(Document):
         if self.val_fraction + self.test_fraction >= 1:
             both = f"{self.val_fraction:g} + {self.test_fraction:g}"
             raise ValueError(f"val_fraction + test_fraction must be below 1, got {both}")
+        return self
+
+    @model_validator(mode="after")
+    def _recipe_counts(self) -> Self:
+        if self.recipe is not None and self.augment == AugmentConfig.none():
+            raise ValueError(f"recipe: {self.recipe} has no effect beside augment: false; leave one of them out")
         return self
 
     @property

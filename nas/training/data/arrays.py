@@ -16,12 +16,12 @@ from torch import Tensor
 
 from nas.errors import DataError
 from nas.training.config import DataConfig
+from nas.training.data.augment import augmentation_of
 from nas.training.data.batches import TensorBatches
+from nas.training.data.pipeline import pipeline_of
 from nas.training.data.source import DataSource
 from nas.training.summary import DataSummary, Labels, Part, check_parts, digest
 
-SMALLEST_SHIFTED = 16
-"""Side from which images are shifted: at 8 pixels one pixel is a stroke, and brief training gets worse."""
 AT_ONCE = 64 * 2**20
 """Values whose moments are taken in one piece."""
 EVAL_BATCH = 256
@@ -85,9 +85,17 @@ class ArrayData(DataSource):
         check_parts(config.source, len(train.labels), len(val.labels), len(class_names))
         self._in_chans = config.in_chans or train.images.shape[1]
         self._image_size = config.image_size or train.images.shape[2]
-        self._shift = self._image_size // 8 if config.augment and self._image_size >= SMALLEST_SHIFTED else 0
-        self._flip = (config.flip or 0.0) if config.augment else 0.0
-        self._parts = {part: self._as_tensors(arrays) for part, arrays in parts.items()}
+        augmentation = augmentation_of(config)
+        self._pipeline = pipeline_of(
+            augmentation,
+            side=self._image_size,
+            num_classes=len(class_names),
+            aspects=None if train.aspects is None else torch.from_numpy(train.aspects),
+        )
+        self._parts: dict[Part, tuple[Tensor, Tensor]] = {
+            "train": self._as_tensors(train, resize=augmentation.crop != "resized"),
+            "val": self._as_tensors(val),
+        }
         self._names = {part: arrays.names for part, arrays in parts.items()}
         self._mean, self._scale = moments(self._parts["train"][0])
         self._placed: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
@@ -109,15 +117,14 @@ class ArrayData(DataSource):
         )
 
     def train_batches(self, *, batch_size: int, seed: int, on: torch.device) -> TensorBatches:
-        """Shuffled, shifted and flipped batches."""
+        """Shuffled and augmented batches."""
         images, labels = self._on("train", on)
         return self._batches(
             images,
             labels,
             batch_size=batch_size,
             seed=seed,
-            shift=self._shift,
-            flip=self._flip,
+            pipeline=self._pipeline,
             names=self._names["train"],
         )
 
@@ -142,11 +149,12 @@ class ArrayData(DataSource):
             self._placed[part, device] = (images.to(device), labels.to(device))
         return self._placed[part, device]
 
-    def _as_tensors(self, part: ArrayPart) -> tuple[Tensor, Tensor]:
+    def _as_tensors(self, part: ArrayPart, *, resize: bool = True) -> tuple[Tensor, Tensor]:
+        """Images in the channels of the search, and in its size unless a crop gives them that; and labels."""
         images = _as_tensor(part.images)
         if images.shape[1] != self._in_chans:
             images = images[:, :1].expand(-1, self._in_chans, -1, -1)
-        if images.shape[2] != self._image_size:
+        if resize and images.shape[2] != self._image_size:
             size = (self._image_size, self._image_size)
             images = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True)
         return images, _as_tensor(part.labels)

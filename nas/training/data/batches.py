@@ -6,9 +6,9 @@ Shapes: N images in all, B in a batch, C channels, H × W pixels.
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from nas.training.data.pipeline import Pipeline
 from nas.training.data.source import epoch_seed, num_batches
 
 
@@ -24,13 +24,13 @@ class TensorBatches:
         mean: Tensor,
         scale: Tensor,
         seed: int | None = None,
-        shift: int = 0,
-        flip: float = 0.0,
+        pipeline: Pipeline | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
         """Without a seed: in order, not augmented."""
         self.images, self.labels, self.mean, self.scale = images, labels, mean, scale
-        self.batch_size, self.seed, self.shift, self.flip, self.names = batch_size, seed, shift, flip, names
+        self.batch_size, self.seed, self.names = batch_size, seed, names
+        self.pipeline = pipeline or Pipeline()
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -61,26 +61,20 @@ class TensorBatches:
         return random, torch.randperm(len(self.labels), generator=random)
 
     def _augmented(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled, shifted by up to ``shift`` pixels and flipped; randomness is drawn on the CPU."""
-        N, device = len(self.labels), self.labels.device
+        """Shuffled and augmented; all randomness of an epoch is drawn before it begins, on the CPU."""
         random, order = self._order(seed)
-        down, right = torch.randint(0, 2 * self.shift + 1, (2, N), generator=random).to(device)
-        flipped = (torch.rand((N, 1), generator=random) < self.flip)[:, 0].to(device)
-        parts = (order.to(device), down, right, flipped)
-        for index, d, r, f in zip(*(t.tensor_split(len(self)) for t in parts), strict=True):
-            images = self._flipped(self._shifted(self.images[index], d, r), f)
-            yield self._standardised(images, channels_last=True), self.labels[index]
-
-    def _shifted(self, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-        """Each image (C, H, W) cut out of a border of zeros at its own place (B,)."""
-        if self.shift == 0:
-            return images
-        B, _, H, W = images.shape
-        windows = F.pad(images, (self.shift,) * 4).unfold(2, H, 1).unfold(3, W, 1)  # a view: whole rows are copied
-        return windows[torch.arange(B, device=images.device), :, down, right]
-
-    def _flipped(self, images: Tensor, flipped: Tensor) -> Tensor:
-        return torch.where(flipped[:, None, None, None], images.flip(3), images) if self.flip else images
+        before, after, mix = self.pipeline.before, self.pipeline.after, self.pipeline.mix
+        drawn = [step.draw(order, random) for step in (*before, *after)]
+        drawn += [mix.draw(order, random)] if mix else []
+        split = (tensor.to(self.labels.device).tensor_split(len(self)) for tensor in (order, *drawn))
+        for index, *own in zip(*split, strict=True):
+            images, labels = self.images[index], self.labels[index]
+            for step, its in zip(before, own, strict=False):
+                images = step(images, its)
+            images = self._standardised(images, channels_last=True)
+            for step, its in zip(after, own[len(before) :], strict=False):
+                images = step(images, its)
+            yield mix(images, labels, own[-1]) if mix else (images, labels)
 
     def _standardised(self, images: Tensor, *, channels_last: bool = False) -> Tensor:
         if not channels_last:

@@ -15,25 +15,45 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nas.errors import DataError
 from nas.training.config import DataConfig
+from nas.training.data.augment import CROP_SCALE, augmentation_of
 from nas.training.data.listing import SMALL_SIZE, ImageList, ImagePart, list_images
 from nas.training.data.source import Batches, DataSource, epoch_seed, num_batches
 from nas.training.data.streams import STREAMS, open_stream
 from nas.training.data.verify import verify
 from nas.training.summary import Part
 
-CROP_SCALE = (0.35, 1.0)
-"""Area of timm's random resized crop: gentler than its 8 %, because candidates train briefly."""
-FLIP = 0.5
-
 
 def open_images(config: DataConfig) -> DataSource:
     """Open a folder or a scheme of timm; image files of train and val are decoded once in this process."""
     if config.source.partition("/")[0] in STREAMS:
         return open_stream(config)
+    _check_augmentation(config)
     listed = list_images(config)
     for part in ("train", "val"):
         verify(listed.parts[part])
     return ImageData(config, listed)
+
+
+def _check_augmentation(config: DataConfig) -> None:
+    """Raise a `DataError` where timm's transforms cannot do to single images what is asked for."""
+    chosen = augmentation_of(config)
+    off = chosen.crop == "none" and not chosen.flip and not chosen.color
+    if chosen.crop != "resized" and not off:
+        raise DataError(
+            f"{config.source}: data.augment.crop: images that are decoded while they are used take resized, or "
+            f"augment: false; got {chosen.crop}"
+        )
+    for key in ("erase", "mixup", "cutmix"):
+        if getattr(chosen, key):
+            raise DataError(
+                f"{config.source}: data.augment.{key}: not possible for images that are decoded while they are used; "
+                f"expected 0, got {getattr(chosen, key):g}"
+            )
+    if config.augment.color and config.in_chans == 1:
+        raise DataError(
+            f"{config.source}: data.augment.color: grey images that are decoded while they are used keep their "
+            f"values; expected 0, got {config.augment.color:g}"
+        )
 
 
 class _Decoded(Dataset[tuple[Tensor, int]]):
@@ -143,13 +163,13 @@ class ImageData(DataSource):
 
     def _loader(self, part: Part, batch_size: int, on: torch.device) -> _LoaderBatches:
         config = self._config
-        augment = part == "train" and config.augment
+        augmentation = augmentation_of(config)
         transform = create_transform(
             self.input_size,
-            is_training=augment,
+            is_training=part == "train" and augmentation.crop == "resized",
             scale=CROP_SCALE,
-            hflip=FLIP if config.flip is None else config.flip,
-            color_jitter=None if self.in_chans == 1 else 0.4,
+            hflip=augmentation.flip,
+            color_jitter=None if self.in_chans == 1 else augmentation.color or None,
             crop_pct=1.0 if self.summary.image_size < SMALL_SIZE else 0.875,
             use_prefetcher=True,
         )
