@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from nas.training.data import DataSource
+from nas.training.data import IN_MEMORY, DataSource
 from nas.training.data.batches import TensorBatches
 from nas.training.data.listing import SMALL_SIZE
 
@@ -22,7 +22,8 @@ def preprocessing_of(data: DataSource) -> dict[str, Any]:
     ``mean`` and ``std`` are of pixels / 255, pixels as the source stores them: 0 to 16 in `digits`.
     """
     mean, std = _statistics(data)
-    whole = data.summary.source.partition(":")[0] in WHOLE_IMAGE or data.summary.image_size < SMALL_SIZE
+    kind = data.summary.source.partition(":")[0]
+    whole = kind in WHOLE_IMAGE or kind.lower() in IN_MEMORY or data.summary.image_size < SMALL_SIZE
     return {
         "input_size": list(data.input_size),
         "interpolation": "bilinear",

@@ -12,6 +12,7 @@ from nas.training.data.fashion import open_fashion
 from nas.training.data.images import open_images
 from nas.training.data.noisy import open_noisy
 from nas.training.data.source import DataSource
+from nas.training.data.torch_sets import NUM_TEST, open_torch_arrays
 from nas.training.summary import DataSummary
 
 READ_HERE = {
@@ -22,12 +23,17 @@ READ_HERE = {
     "fashion-mnist": open_fashion,
 }
 
+IN_MEMORY = frozenset(NUM_TEST)
+"""Data sets of torchvision whose images need no decoding."""
+
 
 def open_data(config: DataConfig) -> DataSource:
     """Open a data set for any number of runs in this process.
 
     Image files are decoded once to see that they can be read; a `DataError` names the first that cannot.
     """
+    if config.kind.lower() in IN_MEMORY:
+        return open_torch_arrays(config)
     return READ_HERE.get(config.kind, open_images)(config)
 
 
@@ -36,4 +42,4 @@ def describe(config: DataConfig) -> DataSummary:
     return open_data(config).summary
 
 
-__all__ = ["DataSource", "DataSummary", "describe", "open_data"]
+__all__ = ["IN_MEMORY", "DataSource", "DataSummary", "describe", "open_data"]

@@ -12,7 +12,7 @@ from nas.errors import DataError
 from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
 from nas.training.data.idx import read_idx
-from nas.training.summary import Part, stratified_split, take_training
+from nas.training.data.official import open_official
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts it."""
@@ -35,16 +35,9 @@ def open_fashion(config: DataConfig) -> ArrayData:
     """The official test images are the test part; the validation part is cut from the others."""
     place = config.source.partition(":")[2]
     folder = _folder(Path(place).expanduser() if place else DEBIAN)
-    whole = _read(folder, "train")
-    cut = stratified_split(whole.labels, val_fraction=config.val_fraction, test_fraction=0.0, seed=config.split_seed)
-    chosen = {"train": take_training(cut["train"], config), "val": cut["val"]}
-
-    def read(part: Part) -> ArrayPart:
-        if part == "test":
-            return _read(folder, "t10k")
-        return ArrayPart(whole.images[chosen[part]], whole.labels[chosen[part]])
-
-    return ArrayData(config, read, class_names=CLASSES, num_test=NUM_TEST)
+    return open_official(
+        config, _read(folder, "train"), lambda: _read(folder, "t10k"), class_names=CLASSES, num_test=NUM_TEST
+    )
 
 
 def _folder(root: Path) -> Path:
