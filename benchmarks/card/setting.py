@@ -39,7 +39,7 @@ class Setting:
             noise = random.integers(128, size=(count, *shape), dtype=np.uint8)
             return ArrayPart(patterns[labels] + noise, labels)
 
-        config = DataConfig(source="digits", in_chans=3, image_size=self.side, flip=0.5)
+        config = DataConfig(source="digits", in_chans=3, image_size=self.side, augment={"flip": 0.5})
         return ArrayData(config, read, class_names=tuple("0123456789"), num_test=0)
 
     def training(

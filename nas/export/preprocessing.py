@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from nas.training.data.arrays import TensorBatches
+from nas.training.data.arrays import ArrayData
+from nas.training.data.batches import TensorBatches
 from nas.training.data.decode import SMALL_SIZE
 from nas.training.data.source import DataSource
+from nas.training.data.torch_sets import NUM_TEST
 
-WHOLE_IMAGE = ("digits", "noisy-digits", "cluttered-digits", "cued-digits")
+WHOLE_IMAGE = ("digits", "noisy-digits", "cluttered-digits", "cued-digits", "fashion-mnist")
 """Sources whose images are resized, never cropped."""
 BYTE = 255
 """timm's transforms divide pixels by it before they standardise."""
@@ -22,7 +24,9 @@ def preprocessing_of(data: DataSource) -> dict[str, Any]:
     ``mean`` and ``std`` are of pixels / 255, pixels as the source stores them: 0 to 16 in `digits`.
     """
     mean, std = _statistics(data)
-    whole = data.summary.source in WHOLE_IMAGE or data.summary.image_size < SMALL_SIZE
+    kind = data.summary.source.partition(":")[0]
+    in_memory = kind.lower() in NUM_TEST and isinstance(data, ArrayData)
+    whole = kind in WHOLE_IMAGE or in_memory or data.summary.image_size < SMALL_SIZE
     return {
         "input_size": list(data.input_size),
         "interpolation": "bilinear",

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nas.backbones import TIMM
 from nas.documents import Document, absolute_path
+from nas.training.augment_config import AugmentConfig, RecipeName
 from nas.training.signals import SIGNALS
 from nas.training.signals.signal import Signal, Verdict
 
@@ -16,13 +18,18 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["cosine", "constant"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
+PLACED = ("folder", "fashion-mnist")
+"""Sources that a colon and a path follow."""
 SCHEMES = ("torch", "hfds", "hfids", "tfds", "wds")
 """Prefixes of timm's create_dataset, beside folders."""
+STREAMS = ("hfids", "tfds", "wds")
+"""Those that are read once into memory."""
 DATA_SOURCES = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8 × 8 grey pixels",
     "noisy-digits": "those digits under noise",
     "cluttered-digits": "those digits on a 24 × 24 canvas among pieces of others and noise",
     "cued-digits": "a red and a green one on 10 × 10 pixels; a blue mark somewhere tells which of them counts",
+    "fashion-mnist[:PATH]": "70,000 grey pictures of clothes, 28 × 28 pixels: Debian's dataset-fashion-mnist, or PATH",
     "folder:PATH": "images in one folder a class, or in train/, val/ and test/ with such folders",
     "torch/NAME:ROOT": "a data set of torchvision on disk: cifar10, cifar100, mnist, imagenet, …",
     "hfds/NAME[:ROOT]": "a data set of the Hugging Face hub (needs the package datasets)",
@@ -40,12 +47,13 @@ class DataConfig(Document):
     """Which images, at what size, and how they are divided."""
 
     source: Annotated[str, Field(min_length=1)] = "digits"
-    """`digits`, `noisy-digits`, `cluttered-digits`, `cued-digits`, `folder:PATH`, or a scheme of timm, as in
-    `torch/cifar10:PATH`. A relative path starts at the study file's folder."""
+    """`digits`, `noisy-digits`, `cluttered-digits`, `cued-digits`, `fashion-mnist`, `folder:PATH`, or a scheme of timm,
+    as in `torch/cifar10:PATH`. A relative path starts at the study file's folder."""
     image_size: Count | None = None
-    """Side of the square image in pixels; unset: as the source has it (8, 24, 10), else 224."""
+    """Side of the square image in pixels; unset: as the source has it (8, 24, 10, 28, torchvision's small sets 28 or
+    32), else 224."""
     in_chans: Literal[1, 3] | None = None
-    """1 reads image files as grey, 3 as colour; unset: 1 for digits without colours, else 3."""
+    """1 reads image files as grey, 3 as colour; unset: 1 for grey digits and what is kin to MNIST, else 3."""
     num_train: Count | None = None
     """Training images: a fixed subset, or how many of the `cluttered-` and `cued-digits` are made; unset: all, 4096."""
     balanced: bool = False
@@ -61,14 +69,15 @@ class DataConfig(Document):
     split_seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Chooses the division."""
     reading: Literal[1, 2] = 2
-    """How image files are listed and divided; 1 as versions before this key did, and as their studies go on."""
+    """How images are listed and divided; 1 as versions before this key did, and as their studies go on."""
     cache: Annotated[str, Field(min_length=1)] = "auto"
     """Where a folder's decoded images are kept: `auto` (the cache folder), `off` (nowhere: each is decoded whenever it
     is used) or a folder."""
-    augment: bool = True
-    """Random shifts for in-memory images from 16 pixels on; timm's random crop and colour jitter for image files."""
-    flip: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Probability of a left-right flip while augmenting; unset: 0.5 for image files, 0 for digits."""
+    recipe: RecipeName | None = None
+    """How training images are augmented where `augment` does not say: `digits` shifts, `cifar` shifts and flips,
+    `imagenet` crops, flips and changes colours; unset: what suits the source."""
+    augment: AugmentConfig = AugmentConfig()
+    """Augmentation by name, or `true` for the recipe and `false` for none."""
     workers: Annotated[int, Field(ge=0, strict=True)] = 0
     """Processes that decode image files that are not kept decoded."""
 
@@ -77,11 +86,25 @@ class DataConfig(Document):
     def _off(cls, cache: Any) -> Any:
         return "off" if cache is False else cache  # YAML reads it so
 
+    @model_validator(mode="before")
+    @classmethod
+    def _flip_beside(cls, content: Any) -> Any:
+        """`flip` stood beside `augment` once, and says the same there; with `augment: false`, nothing."""
+        if not isinstance(content, Mapping) or "flip" not in content:
+            return content
+        flip, augment = content["flip"], content.get("augment", True)
+        rest = {key: value for key, value in content.items() if key != "flip"}
+        if flip is None or augment is False:
+            return rest
+        if augment is True:
+            return {**rest, "augment": {"flip": flip}}
+        raise ValueError(f"flip: {flip} stands beside augment; expected it as augment.flip")
+
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
-        scheme, _, rest = source.partition(":") if source.startswith("folder") else source.partition("/")
-        if source not in DATA_SOURCES and not (scheme in ("folder", *SCHEMES) and rest):
+        scheme, _, rest = source.partition(":") if source.startswith(PLACED) else source.partition("/")
+        if source not in (*DATA_SOURCES, "fashion-mnist") and not (scheme in (*PLACED, *SCHEMES) and rest):
             raise ValueError(f"unknown data source {source!r}; known: {', '.join(DATA_SOURCES)}")
         return source
 
@@ -90,6 +113,12 @@ class DataConfig(Document):
         if self.val_fraction + self.test_fraction >= 1:
             both = f"{self.val_fraction:g} + {self.test_fraction:g}"
             raise ValueError(f"val_fraction + test_fraction must be below 1, got {both}")
+        return self
+
+    @model_validator(mode="after")
+    def _recipe_counts(self) -> Self:
+        if self.recipe is not None and self.augment == AugmentConfig.none():
+            raise ValueError(f"recipe: {self.recipe} has no effect beside augment: false; leave one of them out")
         return self
 
     @property

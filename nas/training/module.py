@@ -123,7 +123,7 @@ class CandidateModule(L.LightningModule):
             group["lr"] = self.rate
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross entropy of one batch."""
+        """Cross entropy of one batch; labels are classes (B,), or probabilities (B, K) of mixed images."""
         images, labels = batch
         loss = F.cross_entropy(self(images).float(), labels, label_smoothing=self.config.label_smoothing)
         self._loss = loss.detach()

@@ -110,7 +110,7 @@ def check_parts(source: str, num_train: int, num_val: int, num_classes: int) -> 
         raise DataError(f"{source}: {num_train} training and {num_val} validation images; both must be above 0")
 
 
-def digest(chunks: Iterable[bytes]) -> str:
+def digest(chunks: Iterable[bytes | memoryview]) -> str:
     """SHA-256 (hex) over length-prefixed chunks."""
     state = hashlib.sha256()
     for chunk in chunks:

@@ -7,10 +7,13 @@ import torch
 from nas.errors import DataError, UserError
 from nas.training.config import DataConfig
 from nas.training.data import describe, open_data
-from nas.training.data.arrays import ArrayData, ArrayPart, TensorBatches
+from nas.training.data.arrays import ArrayData, ArrayPart
+from nas.training.data.batches import TensorBatches
 from nas.training.data.cluttered import draw_canvases
+from nas.training.data.crop import Flip, Shift
 from nas.training.data.cued import draw_pairs
 from nas.training.data.digits import all_digits, digits_of
+from nas.training.data.pipeline import Pipeline
 from nas.training.summary import stratified_split
 
 CPU = torch.device("cpu")
@@ -106,9 +109,11 @@ def test_images_are_standardised(digits):
 
 def test_shift_and_flip_against_a_loop():
     """One gather gives what cutting and flipping each image by itself gives."""
-    images = torch.arange(6 * 2 * 9 * 9, dtype=torch.float32).view(6, 2, 9, 9)  # 5 × 5 and a border of 2
+    bare = torch.arange(1, 1 + 6 * 2 * 5 * 5, dtype=torch.float32).view(6, 2, 5, 5)
+    images = torch.nn.functional.pad(bare, (2, 2, 2, 2))
     one, zero = torch.ones(2, 1, 1), torch.zeros(2, 1, 1)
-    batches = TensorBatches(images, torch.arange(6), batch_size=4, mean=zero, scale=one, seed=0, shift=2, flip=0.5)
+    pipeline = Pipeline(before=(Shift(2), Flip(0.5)))
+    batches = TensorBatches(bare, torch.arange(6), batch_size=4, mean=zero, scale=one, seed=0, pipeline=pipeline)
     cuts = {
         (i, flipped): [
             images[i, :, y : y + 5, x : x + 5].flip(2) if flipped else images[i, :, y : y + 5, x : x + 5]

@@ -229,7 +229,7 @@ def test_torchvision_splits(monkeypatch):
             return len(self.targets)
 
     monkeypatch.setattr(splits, "create_dataset", lambda name, root, split, **_: Cifar(40 if split == "train" else 10))
-    summary = describe(DataConfig(source="torch/cifar10:/data", image_size=32))
+    summary = list_images(DataConfig(source="torch/cifar10:/data", image_size=32)).summary
     assert (summary.num_train, summary.num_val, summary.num_test) == (32, 8, 10)
     assert summary.class_names == ("cat", "dog")
     imagenet = DataConfig(source="torch/imagenet:/data", image_size=32)

@@ -27,19 +27,24 @@ def open_data(config: DataConfig, tell: Tell = tell_error) -> "DataSource":
     from nas.training.data.cluttered import open_cluttered
     from nas.training.data.cued import open_cued
     from nas.training.data.digits import open_digits
+    from nas.training.data.fashion import open_fashion
     from nas.training.data.folder_data import open_folder
     from nas.training.data.images import open_images
     from nas.training.data.noisy import open_noisy
+    from nas.training.data.torch_sets import NUM_TEST, open_torch_arrays
 
-    made_here = {
+    read_here = {
         "digits": open_digits,
         "noisy-digits": open_noisy,
         "cluttered-digits": open_cluttered,
         "cued-digits": open_cued,
+        "fashion-mnist": open_fashion,
     }
-    if config.kind == "folder" and config.reading > 1:
+    if config.reading > 1 and config.kind == "folder":
         return open_folder(config, tell)
-    return made_here.get(config.source, open_images)(config)
+    if config.reading > 1 and config.kind.lower() in NUM_TEST:
+        return open_torch_arrays(config)
+    return read_here.get(config.kind, open_images)(config)
 
 
 def describe(config: DataConfig) -> "DataSummary":

@@ -1,9 +1,10 @@
-"""Images that fit into memory: held once as tensors, batched and augmented as whole tensors.
+"""Images that fit into memory: held once as tensors.
 
 Shapes: N images in all, B in a batch, C channels, H × W pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,14 @@ from torch import Tensor
 
 from nas.errors import DataError
 from nas.training.config import DataConfig
-from nas.training.data.source import DataSource, epoch_seed, num_batches
+from nas.training.data.augment import augmentation_of
+from nas.training.data.batches import TensorBatches
+from nas.training.data.pipeline import pipeline_of
+from nas.training.data.source import DataSource
 from nas.training.summary import DataSummary, Labels, Part, check_parts, digest
 
-SMALLEST_SHIFTED = 16
-"""Side from which images are shifted: at 8 pixels one pixel is a stroke, and brief training gets worse."""
+AT_ONCE = 64 * 2**20
+"""Values whose moments are taken in one piece."""
 EVAL_BATCH = 256
 """Validation batch, where the training batch is smaller."""
 
@@ -31,78 +35,37 @@ class ArrayPart:
     images: NDArray[Any]
     labels: Labels
     aspects: NDArray[np.float32] | None = None
-    """Width over height of each image before it was pressed into a square; None: nothing was."""
+    """Width over height (N,) of the pictures before they were pressed into squares; None: nothing was."""
     names: Sequence[str] | None = None
-    """Of the files that the images come from."""
+    """What a message calls the images: their files."""
     moments: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     """Mean and standard deviation of each channel, where they are known."""
 
 
-class TensorBatches:
-    """Cuts a part that lies on the device into batches, gathered in one indexing operation."""
+def moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and standard deviation (C,) of images (N, C, H, W); large sets go piece by piece."""
+    if images.numel() <= AT_ONCE:
+        values = images.contiguous().double()
+        mean, deviation = values.mean((0, 2, 3)), values.std((0, 2, 3))
+    else:
+        N, C, H, W = images.shape
+        pieces = torch.split(images, max(1, AT_ONCE // (8 * C * H * W)))
+        mean = torch.stack([piece.double().sum((0, 2, 3)) for piece in pieces]).sum(0) / (N * H * W)
+        around = mean[:, None, None]
+        squares = torch.stack([(piece.double() - around).square_().sum((0, 2, 3)) for piece in pieces]).sum(0)
+        deviation = (squares / (N * H * W - 1)).sqrt()
+    return mean, deviation
 
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        batch_size: int,
-        mean: Tensor,
-        scale: Tensor,
-        seed: int | None = None,
-        shift: int = 0,
-        flip: float = 0.0,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        """``images`` are (N, C, H + 2·shift, W + 2·shift); without a seed: in order, not augmented."""
-        self.images, self.labels, self.mean, self.scale = images, labels, mean, scale
-        self.batch_size, self.seed, self.shift, self.flip = batch_size, seed, shift, flip
-        self.epoch, self.names = 0, names
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the next iteration."""
-        self.epoch = epoch
+def _as_tensor(array: NDArray[Any]) -> Tensor:
+    """The array itself: one that is mapped from a file is only read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
 
-    def __len__(self) -> int:
-        return num_batches(len(self.labels), self.batch_size)
 
-    def origin(self, batch: int, position: int) -> str:
-        """The file of an image, or ``image N`` of the part where it has none."""
-        index = torch.arange(len(self.labels)) if self.seed is None else self._order(self.seed)[1]
-        number = int(index.tensor_split(len(self))[batch][position])
-        return f"image {number}" if self.names is None else self.names[number]
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.seed is None:
-            for images, labels in zip(
-                self.images.tensor_split(len(self)), self.labels.tensor_split(len(self)), strict=True
-            ):
-                yield self._standardised(images), labels
-        else:
-            yield from self._augmented(self.seed)
-
-    def _order(self, seed: int) -> tuple[torch.Generator, Tensor]:
-        """The epoch's order, and the generator from which the rest of its randomness is drawn."""
-        random = torch.Generator().manual_seed(epoch_seed(seed, self.epoch))
-        return random, torch.randperm(len(self.labels), generator=random)
-
-    def _augmented(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled, shifted by up to ``shift`` pixels and flipped; randomness is drawn on the CPU."""
-        N, device = len(self.labels), self.labels.device
-        H, W = (side - 2 * self.shift for side in self.images.shape[2:])
-        random, order = self._order(seed)
-        order = order.to(device)
-        offsets = torch.randint(0, 2 * self.shift + 1, (2, N, 1), generator=random).to(device)
-        flipped = (torch.rand((N, 1), generator=random) < self.flip).to(device)
-        rows = offsets[0] + torch.arange(H, device=device)  # (N, H)
-        columns = torch.arange(W, device=device)
-        columns = offsets[1] + torch.where(flipped, columns.flip(0), columns)  # (N, W)
-        for index, r, c in zip(*(t.tensor_split(len(self)) for t in (order, rows, columns)), strict=True):
-            images = self.images[index[:, None, None], :, r[:, :, None], c[:, None, :]]  # (B, H, W, C)
-            yield self._standardised(images.permute(0, 3, 1, 2)), self.labels[index]
-
-    def _standardised(self, images: Tensor) -> Tensor:
-        return (images.float() - self.mean) * self.scale
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
 
 
 class ArrayData(DataSource):
@@ -118,22 +81,31 @@ class ArrayData(DataSource):
         fingerprint: str | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
-        """Without a ``fingerprint`` it is one of all values."""
+        """``fingerprint``: where what is in the parts is known without reading all of it."""
         self._source, self._read = config.source, read
         parts = {part: self._checked(part, len(class_names)) for part in ("train", "val")}
         train, val = parts["train"], parts["val"]
         check_parts(config.source, len(train.labels), len(val.labels), len(class_names))
         self._in_chans = config.in_chans or train.images.shape[1]
         self._image_size = config.image_size or train.images.shape[2]
-        self._shift = self._image_size // 8 if config.augment and self._image_size >= SMALLEST_SHIFTED else 0
-        self._flip = (config.flip or 0.0) if config.augment else 0.0
-        self._parts = {part: self._as_tensors(arrays) for part, arrays in parts.items()}
+        augmentation = augmentation_of(config)
+        self._pipeline = pipeline_of(
+            augmentation,
+            side=self._image_size,
+            num_classes=len(class_names),
+            aspects=None if train.aspects is None else torch.from_numpy(train.aspects),
+        )
+        self._parts: dict[Part, tuple[Tensor, Tensor]] = {
+            "train": self._as_tensors(train, resize=augmentation.crop != "resized"),
+            "val": self._as_tensors(val),
+        }
         self._names = {part: arrays.names for part, arrays in parts.items()}
-        mean, deviation = map(torch.as_tensor, train.moments or _moments(self._parts["train"][0]))
-        self._mean = mean.float()
-        self._scale = (1 / deviation.clamp_min(1e-6)).float()
+        mean, deviation = map(torch.as_tensor, train.moments or moments(self._parts["train"][0]))
+        self._mean, self._scale = mean.float(), (1 / deviation.clamp_min(1e-6)).float()
         self._placed: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
-        content = (a.tobytes() for p in parts.values() for a in (np.ascontiguousarray(p.images), p.labels))
+        if fingerprint is None:
+            content = (_bytes_of(array) for part in parts.values() for array in (part.images, part.labels))
+            fingerprint = digest((f"{self._in_chans}x{self._image_size}".encode(), *content))
         super().__init__(
             DataSummary(
                 source=config.source,
@@ -144,16 +116,22 @@ class ArrayData(DataSource):
                 num_train=len(train.labels),
                 num_val=len(val.labels),
                 num_test=num_test,
-                fingerprint=fingerprint or digest((f"{self._in_chans}x{self._image_size}".encode(), *content)),
+                fingerprint=fingerprint,
                 notes=notes,
             )
         )
 
     def train_batches(self, *, batch_size: int, seed: int, on: torch.device) -> TensorBatches:
-        """Shuffled, shifted and flipped batches."""
-        images, labels = self._on("train", on, pad=self._shift)
-        augment = {"shift": self._shift, "flip": self._flip}
-        return self._batches(images, labels, batch_size=batch_size, seed=seed, names=self._names["train"], **augment)
+        """Shuffled and augmented batches."""
+        images, labels = self._on("train", on)
+        return self._batches(
+            images,
+            labels,
+            batch_size=batch_size,
+            seed=seed,
+            pipeline=self._pipeline,
+            names=self._names["train"],
+        )
 
     def val_batches(self, *, batch_size: int, on: torch.device) -> TensorBatches:
         """The validation part in order."""
@@ -169,30 +147,31 @@ class ArrayData(DataSource):
         mean, scale = (t.to(images.device)[:, None, None] for t in (self._mean, self._scale))
         return TensorBatches(images, labels, mean=mean, scale=scale, **more)
 
-    def _on(self, part: Part, device: torch.device, pad: int = 0) -> tuple[Tensor, Tensor]:
-        """A part on a device, with a border of zeros; moved there once."""
+    def _on(self, part: Part, device: torch.device) -> tuple[Tensor, Tensor]:
+        """A part on a device; moved there once."""
         if (part, device) not in self._placed:
             images, labels = self._parts[part]
-            self._placed[part, device] = (F.pad(images, (pad,) * 4).to(device), labels.to(device))
+            self._placed[part, device] = (images.to(device), labels.to(device))
         return self._placed[part, device]
 
-    def _as_tensors(self, part: ArrayPart) -> tuple[Tensor, Tensor]:
-        images = torch.from_numpy(part.images)
+    def _as_tensors(self, part: ArrayPart, *, resize: bool = True) -> tuple[Tensor, Tensor]:
+        """Images in the channels of the search, and in its size unless a crop gives them that; and labels."""
+        images = _as_tensor(part.images)
         if images.shape[1] != self._in_chans:
-            images = images[:, :1].repeat(1, self._in_chans, 1, 1)
-        if images.shape[2] != self._image_size:
+            images = images[:, :1].expand(-1, self._in_chans, -1, -1)
+        if resize and images.shape[2] != self._image_size:
             size = (self._image_size, self._image_size)
             images = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True)
-        return images, torch.from_numpy(part.labels)
+        return images, _as_tensor(part.labels)
 
     def _checked(self, part: Part, num_classes: int) -> ArrayPart:
         """Read a part; refuse values that no network can be blamed for."""
         arrays = self._read(part)
         where = f"{self._source}: {part} part"
-        whole_numbers = np.issubdtype(arrays.images.dtype, np.integer)
-        finite = np.isfinite(arrays.images).all(axis=(1, 2, 3)) if not whole_numbers else np.ones(1)
-        if not finite.all():
-            raise DataError(f"{where}: image {int(np.argmin(finite))} holds values that are not finite")
+        if arrays.images.dtype.kind == "f":
+            finite = np.isfinite(arrays.images).all(axis=(1, 2, 3))
+            if not finite.all():
+                raise DataError(f"{where}: image {int(np.argmin(finite))} holds values that are not finite")
         wrong = (arrays.labels < 0) | (arrays.labels >= num_classes)
         if wrong.any():
             at = int(np.argmax(wrong))
@@ -200,9 +179,3 @@ class ArrayData(DataSource):
                 f"{where}: label {arrays.labels[at]} of image {at}, expected one from 0 to {num_classes - 1}"
             )
         return arrays
-
-
-def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel."""
-    values = images.double()
-    return values.mean((0, 2, 3)), values.std((0, 2, 3))

@@ -7,17 +7,17 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from nas.errors import DataError
 from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
+from nas.training.data.augment import augmentation_of
 from nas.training.data.decode import Recipe
 from nas.training.data.decoded import MARGIN, Kept, chunks_of, decoded_folder
 from nas.training.data.decoding import decode_chunks, refuse
 from nas.training.data.division import FilePart, FolderList, list_folder
 from nas.training.data.folder import shown
-from nas.training.data.images import FLIP, ImageData
+from nas.training.data.images import ImageData
 from nas.training.data.levels import levels_in
 from nas.training.data.progress import Progress, Tell
 from nas.training.data.source import DataSource
@@ -51,13 +51,8 @@ def open_folder(config: DataConfig, tell: Tell) -> DataSource:
 
 def recipe_of(config: DataConfig, part: Part, size: int) -> Recipe:
     """What is kept of the images of a part."""
-    whole = part == "train" and crop_of(config) == "resized"
+    whole = part == "train" and augmentation_of(config).crop == "resized"
     return Recipe(kind="whole" if whole else "exact", size=size)
-
-
-def crop_of(config: DataConfig) -> Literal["resized", "none"]:
-    """How training images of a folder are cut."""
-    return "resized" if config.augment else "none"
 
 
 def _has_room(root: Path, needed: int, tell: Tell) -> bool:
@@ -89,9 +84,8 @@ def _mapped(config: DataConfig, listed: FolderList, kept: Mapping[Part, Kept], t
         )
 
     summary = listed.summary
-    flip = FLIP if config.flip is None else config.flip
     return ArrayData(
-        config.model_copy(update={"image_size": summary.image_size, "in_chans": summary.in_chans, "flip": flip}),
+        config.model_copy(update={"image_size": summary.image_size, "in_chans": summary.in_chans}),
         read,
         class_names=summary.class_names,
         num_test=summary.num_test,

@@ -14,19 +14,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nas.errors import DataError
-from nas.training.config import DataConfig
+from nas.training.config import STREAMS, DataConfig
+from nas.training.data.augment import CROP_SCALE, augmentation_of
 from nas.training.data.decode import SMALL_SIZE
 from nas.training.data.division import FilePart
 from nas.training.data.folder import shown
 from nas.training.data.listing import ImagePart, list_images
 from nas.training.data.source import Batches, DataSource, epoch_seed, num_batches
-from nas.training.data.streams import STREAMS, open_stream
+from nas.training.data.streams import open_stream
 from nas.training.data.verify import verify
 from nas.training.summary import DataSummary, Part
-
-CROP_SCALE = (0.35, 1.0)
-"""Area of timm's random resized crop: gentler than its 8 %, because candidates train briefly."""
-FLIP = 0.5
 
 Files = ImagePart | FilePart
 
@@ -39,6 +36,28 @@ def open_images(config: DataConfig) -> DataSource:
     for part in ("train", "val"):
         verify(listed.parts[part])
     return ImageData(config, listed.summary, listed.parts)
+
+
+def _check_augmentation(config: DataConfig) -> None:
+    """Raise a `DataError` where timm's transforms cannot do to single images what is asked for."""
+    chosen = augmentation_of(config)
+    off = chosen.crop == "none" and not chosen.flip and not chosen.color
+    if chosen.crop != "resized" and not off:
+        raise DataError(
+            f"{config.source}: data.augment.crop: images that are decoded while they are used take resized, or "
+            f"augment: false; got {chosen.crop}"
+        )
+    for key in ("erase", "mixup", "cutmix"):
+        if getattr(chosen, key):
+            raise DataError(
+                f"{config.source}: data.augment.{key}: not possible for images that are decoded while they are used; "
+                f"expected 0, got {getattr(chosen, key):g}"
+            )
+    if config.augment.color and config.in_chans == 1:
+        raise DataError(
+            f"{config.source}: data.augment.color: grey images that are decoded while they are used keep their "
+            f"values; expected 0, got {config.augment.color:g}"
+        )
 
 
 class _Decoded(Dataset[tuple[Tensor, int]]):
@@ -117,6 +136,7 @@ class ImageData(DataSource):
     """Images that are decoded while they are used."""
 
     def __init__(self, config: DataConfig, summary: DataSummary, parts: Mapping[Part, Files]) -> None:
+        _check_augmentation(config)
         super().__init__(summary)
         self._config, self._parts = config, parts
         self._open: dict[tuple[Part, int, torch.device], _LoaderBatches] = {}
@@ -150,13 +170,13 @@ class ImageData(DataSource):
 
     def _loader(self, part: Part, batch_size: int, on: torch.device) -> _LoaderBatches:
         config = self._config
-        augment = part == "train" and config.augment
+        augmentation = augmentation_of(config)
         transform = create_transform(
             self.input_size,
-            is_training=augment,
+            is_training=part == "train" and augmentation.crop == "resized",
             scale=CROP_SCALE,
-            hflip=FLIP if config.flip is None else config.flip,
-            color_jitter=None if self.in_chans == 1 else 0.4,
+            hflip=augmentation.flip,
+            color_jitter=None if self.in_chans == 1 else augmentation.color or None,
             crop_pct=1.0 if self.summary.image_size < SMALL_SIZE else 0.875,
             use_prefetcher=True,
         )

@@ -15,7 +15,10 @@ from nas.training.summary import DataSummary
 
 
 class Batches(Protocol):
-    """Batches of one part: images (B, C, H, W) as standardised floats and labels (B,), on the device."""
+    """Batches of one part: images (B, C, H, W) as standardised floats and labels (B,), on the device.
+
+    Labels of mixed training images are probabilities (B, K) of the K classes.
+    """
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation; the next iteration follows it."""

@@ -16,8 +16,6 @@ from nas.training.data.division import DEFAULT_SIZE
 from nas.training.data.splits import open_split
 from nas.training.summary import Part, held_out, stratified_split
 
-STREAMS = ("hfids", "tfds", "wds")
-
 
 def open_stream(config: DataConfig) -> ArrayData:
     """Read the splits of a stream into memory."""
