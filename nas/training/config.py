@@ -18,8 +18,8 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["cosine", "constant"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
-PLACED = ("folder", "fashion-mnist")
-"""Sources that a colon and a path follow."""
+PLACED = ("folder", "fashion-mnist", "python")
+"""Sources that a colon and a path follow; of `python` also the name of a module."""
 SCHEMES = ("torch", "hfds", "hfids", "tfds", "wds")
 """Prefixes of timm's create_dataset, beside folders."""
 STREAMS = ("hfids", "tfds", "wds")
@@ -31,6 +31,7 @@ DATA_SOURCES = {
     "cued-digits": "a red and a green one on 10 × 10 pixels; a blue mark somewhere tells which of them counts",
     "fashion-mnist[:PATH]": "70,000 grey pictures of clothes, 28 × 28 pixels: Debian's dataset-fashion-mnist, or PATH",
     "folder:PATH": "images in one folder a class, or in train/, val/ and test/ with such folders",
+    "python:MODULE:FUNCTION": "what a function of yours returns: arrays, or a map-style data set of PyTorch",
     "torch/NAME:ROOT": "a data set of torchvision on disk: cifar10, cifar100, mnist, imagenet, …",
     "hfds/NAME[:ROOT]": "a data set of the Hugging Face hub (needs the package datasets)",
     "hfids/NAME[:ROOT]": "the same as a stream, read once into memory",
@@ -47,8 +48,9 @@ class DataConfig(Document):
     """Which images, at what size, and how they are divided."""
 
     source: Annotated[str, Field(min_length=1)] = "digits"
-    """`digits`, `noisy-digits`, `cluttered-digits`, `cued-digits`, `fashion-mnist`, `folder:PATH`, or a scheme of timm,
-    as in `torch/cifar10:PATH`. A relative path starts at the study file's folder."""
+    """`digits`, `noisy-digits`, `cluttered-digits`, `cued-digits`, `fashion-mnist`, `folder:PATH`,
+    `python:MODULE:FUNCTION` (or `python:FILE.py:FUNCTION`), or a scheme of timm, as in `torch/cifar10:PATH`. A relative
+    path starts at the study file's folder."""
     image_size: Count | None = None
     """Side of the square image in pixels; unset: as the source has it (8, 24, 10, 28, torchvision's small sets 28 or
     32), else 224."""
@@ -106,6 +108,8 @@ class DataConfig(Document):
         scheme, _, rest = source.partition(":") if source.startswith(PLACED) else source.partition("/")
         if source not in (*DATA_SOURCES, "fashion-mnist") and not (scheme in (*PLACED, *SCHEMES) and rest):
             raise ValueError(f"unknown data source {source!r}; known: {', '.join(DATA_SOURCES)}")
+        if scheme == "python" and not all(rest.rpartition(":")[::2]):
+            raise ValueError(f"{source!r}: expected python:package.module:function or python:PATH/file.py:function")
         return source
 
     @model_validator(mode="after")
@@ -130,6 +134,8 @@ class DataConfig(Document):
         """The same data for readers in any folder: its paths start at ``folder``."""
         update = {} if self.cache in ("auto", "off") else {"cache": absolute_path(self.cache, folder)}
         kind, _, place = self.source.partition(":")
+        if kind == "python" and not place.partition(":")[0].endswith(".py"):
+            return self.model_copy(update=update)
         if place and "://" not in place and not place.startswith("pipe:"):  # WebDataset reads from the web and commands
             update["source"] = f"{kind}:{absolute_path(place, folder)}"
         return self.model_copy(update=update)

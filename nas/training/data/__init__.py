@@ -24,6 +24,7 @@ def open_data(config: DataConfig, tell: Tell = tell_error) -> "DataSource":
     Args:
         tell: hears how far that is, where it takes long.
     """
+    from nas.training.data.by_function import open_by_function
     from nas.training.data.cluttered import open_cluttered
     from nas.training.data.cued import open_cued
     from nas.training.data.digits import open_digits
@@ -39,6 +40,7 @@ def open_data(config: DataConfig, tell: Tell = tell_error) -> "DataSource":
         "cluttered-digits": open_cluttered,
         "cued-digits": open_cued,
         "fashion-mnist": open_fashion,
+        "python": open_by_function,
     }
     if config.reading > 1 and config.kind == "folder":
         return open_folder(config, tell)

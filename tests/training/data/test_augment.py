@@ -93,12 +93,14 @@ def test_small_images_are_shifted_only_where_that_is_asked_for():
 )
 def test_what_image_files_cannot_have_is_refused(image_folder, augment, fault):
     with pytest.raises(DataError, match=fault):
-        open_data(DataConfig(source=f"folder:{image_folder}", image_size=16, augment=augment))
+        open_data(DataConfig(source=f"folder:{image_folder}", image_size=16, cache="off", augment=augment))
 
 
 def test_grey_image_files_keep_their_values(image_folder):
     with pytest.raises(DataError, match=r"data\.augment\.color: grey images .*; expected 0, got 0.1"):
-        open_data(DataConfig(source=f"folder:{image_folder}", image_size=16, in_chans=1, augment={"color": 0.1}))
+        open_data(
+            DataConfig(source=f"folder:{image_folder}", image_size=16, in_chans=1, cache="off", augment={"color": 0.1})
+        )
 
 
 def test_image_files_without_augmentation_are_those_of_validation(image_folder):
