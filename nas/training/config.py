@@ -51,7 +51,7 @@ class DataConfig(Document):
     """Side of the square image in pixels; unset: as the source has it (8, 24, 10, 28, torchvision's small sets 28 or
     32), else 224."""
     in_chans: Literal[1, 3] | None = None
-    """1 reads image files as grey, 3 as colour; unset: 1 for digits without colours and what is kin to MNIST, else 3."""
+    """1 reads image files as grey, 3 as colour; unset: 1 for digits without colours and kin of MNIST, else 3."""
     num_train: Count | None = None
     """Training images: a fixed balanced subset, or how many of the `cluttered-` and `cued-digits` are made; unset: all,
     4096."""
