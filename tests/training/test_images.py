@@ -202,17 +202,49 @@ class _Stream:
             yield Image.new("RGB", (20, 20), (i, 0, 0)), i % 2
 
 
-def test_a_stream_is_read_into_memory_and_divided(monkeypatch):
+def _create_streams(monkeypatch, **counts):
     def create(name, root, split, **_):
-        if split != "train":
+        if split not in counts:
             raise ValueError(f"unknown split {split}")
-        return _Stream(50)
+        return _Stream(counts[split])
 
     monkeypatch.setattr(splits, "create_dataset", create)
-    data = open_data(DataConfig(source="wds/shards:/data", image_size=16, num_train=40))
-    assert data.summary.num_train + data.summary.num_val + data.summary.num_test == 40
-    assert data.summary.num_val == 8
+
+
+def test_a_stream_is_read_into_memory_and_divided(monkeypatch):
+    _create_streams(monkeypatch, train=50)
+    data = open_data(DataConfig(source="wds/shards:/data", image_size=16, num_train=20))
+    assert (data.summary.num_train, data.summary.num_val, data.summary.num_test) == (20, 10, 10)
     assert data.input_size == (3, 16, 16)
+    assert sum(len(labels) for _, labels in data.test_batches(batch_size=4, on=CPU)) == 10
+    batches = data.train_batches(batch_size=20, seed=0, on=CPU)
+    places = set(batches.images[:, 0, 0, 0].tolist())
+    assert len(places) == 20
+    assert max(places) >= 40, "of all of it, not of its beginning"
+    assert data.summary.class_counts == (10, 10)
+
+
+def test_a_stream_with_a_test_split_of_its_own(monkeypatch):
+    _create_streams(monkeypatch, train=50, test=12)
+    summary = open_data(DataConfig(source="wds/shards:/data", image_size=16)).summary
+    assert (summary.num_train, summary.num_val, summary.num_test) == (40, 10, 12)
+    with pytest.raises(DataError, match="num_train: 41 asked for, but wds/shards:/data has 40 training images"):
+        open_data(DataConfig(source="wds/shards:/data", image_size=16, num_train=41))
+
+
+@pytest.mark.parametrize(
+    ("counts", "fingerprint"),
+    [
+        ({"train": 50}, "f506d52e170ccae8ea7ccbb7608d832e0aea8df8a17bd374d0f42c2e8ec7cd3f"),
+        ({"train": 50, "validation": 12}, "7de09cbc8dc3f366a820ed2ec88f36ccd000423e5d6ccfa0f597626868b3055e"),
+        ({"train": 50, "test": 12}, "b5979366f56b9abd32415617fb98e7d8ea3376232827d6131bfde9d4658e5fd3"),
+    ],
+)
+def test_a_stream_that_an_older_version_began_goes_on(monkeypatch, counts, fingerprint):
+    """Taken with the version before `data.reading`: the beginning of the stream, divided after it was cut off."""
+    _create_streams(monkeypatch, **counts)
+    config = DataConfig(source="wds/shards:/data", image_size=16, num_train=40, reading=1)
+    assert open_data(config).fingerprint == fingerprint
 
 
 def test_torchvision_splits(monkeypatch):
