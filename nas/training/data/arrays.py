@@ -50,9 +50,12 @@ def moments(images: Tensor) -> tuple[Tensor, Tensor]:
     else:
         N, C, H, W = images.shape
         pieces = torch.split(images, max(1, AT_ONCE // (64 * C * H * W)))
-        mean = torch.stack([piece.double().sum((0, 2, 3)) for piece in pieces]).sum(0) / (N * H * W)
+        room = torch.empty(pieces[0].shape, dtype=torch.float64)  # one for all: freed pieces leave gaps in memory
+        doubles = (room[: len(piece)].copy_(piece) for piece in pieces)
+        mean = torch.stack([piece.sum((0, 2, 3)) for piece in doubles]).sum(0) / (N * H * W)
         around = mean[:, None, None]
-        squares = torch.stack([(piece.double() - around).square_().sum((0, 2, 3)) for piece in pieces]).sum(0)
+        doubles = (room[: len(piece)].copy_(piece) for piece in pieces)
+        squares = torch.stack([piece.sub_(around).square_().sum((0, 2, 3)) for piece in doubles]).sum(0)
         deviation = (squares / (N * H * W - 1)).sqrt()
     return mean, deviation
 
