@@ -155,7 +155,7 @@ def _processes() -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Processes that are started meanwhile do not run the user's script again, which may open data as it is imported."""
+    """Processes that are started meanwhile do not run the user's script again, which may open data at once."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
