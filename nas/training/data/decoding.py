@@ -6,6 +6,7 @@ Those are started by `spawn`, import little, and end with the process that wants
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -13,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -133,7 +135,8 @@ def _each(function: Callable[[Any], Result], tasks: Sequence[Any], num_images: i
         yield from map(function, tasks)
         return
     with _processes() as pool:
-        futures: list[Future[Result]] = [pool.submit(function, task) for task in tasks]
+        with _without_main():  # all processes are started by the first of them
+            futures: list[Future[Result]] = [pool.submit(function, task) for task in tasks]
         for future in as_completed(futures):
             yield future.result()
 
@@ -148,6 +151,17 @@ def _processes() -> Iterator[ProcessPoolExecutor]:
         raise NasError("a process that decodes images was killed; type the same command again, it goes on") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that are started meanwhile do not run the user's script again, which may open data at once."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _end_with_parent() -> None:

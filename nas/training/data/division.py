@@ -101,9 +101,7 @@ def _note_of_validation(walked: Mapping[Part, ClassFolders], config: DataConfig)
     if "test" in walked or "test" not in held_out(walked, config):
         return ()
     place = shown(walked["val"].root)
-    return (
-        f"{place} is what no search sees, and validation images are cut from the others; else set data.val_is: val",
-    )
+    return (f"{place} is what no search sees, and validation is cut from the others; else set data.val_is: val",)
 
 
 def divide(config: DataConfig, found: Mapping[Part, ClassFolders]) -> dict[Part, FilePart]:

@@ -4,9 +4,10 @@ Every file of every part is decoded before the first run, so that all that canno
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import overload
 
 from nas.errors import DataError
 from nas.training.config import DataConfig
@@ -25,6 +26,25 @@ from nas.training.summary import Part
 
 _verified: set[str] = set()
 """Digests of the parts that this process has decoded without fault, and of how."""
+
+
+class _Names(Sequence[str]):
+    """Of the files of a part; put together when somebody asks."""
+
+    def __init__(self, part: FilePart) -> None:
+        self._part = part
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return shown(self._part.file(index))
 
 
 def open_folder(config: DataConfig, tell: Tell) -> DataSource:
@@ -79,7 +99,7 @@ def _mapped(config: DataConfig, listed: FolderList, kept: Mapping[Part, Kept], t
             decoded.images,
             files.labels,
             aspects=decoded.aspects if kept[part].recipe.kind == "whole" else None,
-            names=[shown(files.file(i)) for i in range(len(files))],
+            names=_Names(files),
             moments=decoded.moments,
         )
 

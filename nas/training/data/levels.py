@@ -19,9 +19,8 @@ def levels_in(part: FilePart, root: Path | None) -> Levels:
     Raises:
         NasError: they cannot be kept there.
     """
-    files = [part.file(i) for i in range(len(part))]
     if root is None:
-        return measure_levels(files)
+        return _measured(part)
     place = root / f"{part.digest[:32]}.levels.json"
     if (known := _read(place)) is not None:
         return known
@@ -29,11 +28,15 @@ def levels_in(part: FilePart, root: Path | None) -> Levels:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_suffix(".lock")):
             if (known := _read(place)) is None:
-                known = measure_levels(files)
+                known = _measured(part)
                 write_atomically(place, json.dumps(asdict(known)))
     except OSError as error:
         raise NasError(f"{error.filename or root}: decoded images cannot be kept: {error.strerror}") from None
     return known
+
+
+def _measured(part: FilePart) -> Levels:
+    return measure_levels([part.file(i) for i in range(len(part))])
 
 
 def _read(place: Path) -> Levels | None:

@@ -269,3 +269,19 @@ def test_names_that_are_not_utf8_can_be_opened_and_told(image_folder):
 def test_what_decodes_needs_no_torch():
     code = "import sys, nas.training.data.decoding, nas.training.data.folder; print({'torch', 'timm'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+SCRIPT = """
+from nas.training.config import DataConfig
+from nas.training.data import decoding, open_data
+
+decoding.ALONE = 10
+print(open_data(DataConfig(source="folder:{root}", image_size=16)).summary.num_train)
+"""
+
+
+def test_a_script_may_open_data_as_it_is_imported(image_folder, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.format(root=image_folder))
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "36\n"
