@@ -233,7 +233,7 @@ def trial_rows(
         rows += [("nas_promotions", {**ours, "epochs": level}) for level in rungs]
     outcome = {"outcome": Outcome.COMPLETE.value if complete else Outcome.STOPPED.value, "reason": rows[2][1]["reason"]}
     run = {"seed": config.seed, "budget": config.training.epochs, "score": values[0], "num_params": 1, "macs": 1}
-    ended = {"wall_s": 0.0, "worker_id": "filler", "finished_at": 0.0}
+    ended = {"wall_s": 0.0, "worker_id": "filler", "finished_at": moment.timestamp()}
     rows.append(("nas_measurements", {**ours, "digest": digest, **outcome, **run, **ended}))
     return rows
 

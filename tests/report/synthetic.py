@@ -188,7 +188,7 @@ def add_trial(rows: Rows, study_id: int, number: int, drawn: Architecture, rando
             "macs": 994_000 + int(random.integers(100_000)) * (landmark != "plain"),
             "wall_s": float(num_epochs),
             "worker_id": "w",
-            "finished_at": 0.0,
+            "finished_at": ended.timestamp(),
         }
     )
     if kind == "unstable":
