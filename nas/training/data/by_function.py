@@ -42,6 +42,7 @@ def open_by_function(config: DataConfig) -> ArrayData:
         val_fraction=0.0 if "val" in whole else config.val_fraction,
         test_fraction=0.0 if len(whole) > 1 else config.test_fraction,
         seed=config.split_seed,
+        balanced=config.balanced,
     )
     cut["train"] = take_training(cut["train"], config)
     parts = {part: ArrayPart(train.images[index], train.labels[index]) for part, index in cut.items() if len(index)}

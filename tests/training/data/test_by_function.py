@@ -111,3 +111,12 @@ def test_a_source_that_names_no_function(name: str) -> None:
 def test_modules_have_no_place_and_files_have(tmp_path: Path) -> None:
     assert DataConfig(source="python:package.module:give").placed(tmp_path).source == "python:package.module:give"
     assert DataConfig(source="python:sub/mine.py:give").placed(tmp_path).source == f"python:{tmp_path}/sub/mine.py:give"
+
+
+@pytest.mark.parametrize(("balanced", "counts"), [(False, (10, 2)), (True, (6, 6))])
+def test_a_subset_keeps_the_classes_shares_unless_asked_otherwise(
+    tmp_path: Path, balanced: bool, counts: tuple[int, int]
+) -> None:
+    config = source(tmp_path, "grey, (np.arange(60) % 6 == 0).astype(int)")
+    summary = open_data(config.model_copy(update={"num_train": 12, "balanced": balanced})).summary
+    assert summary.class_counts == counts
