@@ -33,7 +33,7 @@ from nas.measurement import Cost, EpochRecord, Measurement, Outcome
 from nas.space.space import SearchSpace
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
-from nas.study.pareto import hypervolume
+from nas.study.pareto import Losses
 from nas.study.run.stop import StopFlag
 from nas.study.run.training import OnEpoch
 from nas.study.run.worker import Worker
@@ -280,6 +280,20 @@ def crowded(sampler: str) -> dict[str, float]:
         study = create_study(config, "", f"sqlite:///{Path(name) / 'nas.db'}", lambda _: SUMMARY)
         Timed(study, Planted(), stop=StopFlag()).run(CROWD + AFTER)
     return {"sampler": sampler, "ms": median(np.diff(times[-AFTER:])) * 1e3}
+
+
+def hypervolume(losses: Losses, reference: Losses) -> float:
+    """What a set dominates of the box below ``reference`` (M,); exact, by slicing along the last objective.
+
+    E. Zitzler and L. Thiele, 1999. Meant for a few hundred candidates and two or three objectives.
+    """
+    inside = losses[(losses < reference).all(1)]
+    if inside.shape[1] == 1 or not len(inside):
+        return float(reference[0] - inside[:, 0].min()) if len(inside) else 0.0
+    inside = inside[np.argsort(inside[:, -1], kind="stable")]
+    edges = np.append(inside[:, -1], reference[-1])
+    slices = (hypervolume(inside[: i + 1, :-1], reference[:-1]) for i in range(len(inside)))
+    return float(sum(area * height for area, height in zip(slices, np.diff(edges), strict=True)))
 
 
 def share(table: Table, measure: Known, found: list[tuple[float, float]]) -> float:

@@ -1,11 +1,13 @@
 """Many workers at once on one database, with trials that take no time: locks, duplicates, losses, trials a second.
 
-    python benchmarks/storm.py                                # 16 processes on SQLite, 32 on PostgreSQL, 500 trials
-    python benchmarks/storm.py --database sqlite --workers 8 --trials 200 --no-write
+    python benchmarks/storm.py                     # 16 processes x 500 trials (SQLite), 32 x 250 (PostgreSQL); studies
+    python benchmarks/storm.py --only sqlite --workers 8 --each 20 --no-write
+    python benchmarks/storm.py --only studies      # four studies of four workers in one database against one of them
 
 Each worker is a process that runs the real worker loop; only the training is replaced by five epochs that cost
-nothing. Bounded by --trials in all. Everything stays on this machine: PostgreSQL is a temporary server. Writes
-benchmarks/results/storm.json and the table of docs/distributed.md.
+nothing, or, for the comparison of studies, last without computing: what is compared is who waits for whom, not cores.
+Everything stays on this machine: PostgreSQL is a temporary server. Writes benchmarks/results/storm.json and the
+tables of docs/distributed.md.
 """
 
 import argparse
@@ -17,8 +19,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
-from nas.study.store.reader import Study, open_study
+from nas.study.store.reader import open_study
 from nas.training.summary import DataSummary
 from tests.postgres import running
 
@@ -41,9 +44,13 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "storm.json"
 PAGE = HERE.parent / "docs" / "distributed.md"
 BEGIN, END = "<!-- storm: begin -->", "<!-- storm: end -->"
-WORKERS = {"sqlite": 16, "postgresql": 32}
+STORMS = {"sqlite": (16, 500), "postgresql": (32, 250)}
+"""Workers, and trials for each of them."""
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 EPOCHS = 5
-NAME = "storm"
+STUDIES, STUDY_WORKERS, STUDY_EACH = 4, 4, 60
+EPOCH_S = 0.2
+"""What an epoch lasts where studies are compared."""
 SUMMARY = DataSummary(
     source="none",
     class_names=tuple("0123456789"),
@@ -58,6 +65,7 @@ SUMMARY = DataSummary(
 
 
 def no_training(
+    epoch_s: float,
     architecture: Architecture,
     *,
     on_epoch: Callable[[EpochRecord], str | None],
@@ -68,6 +76,7 @@ def no_training(
     level = int(architecture.digest[:8], 16) / 16**8
     epochs = []
     for epoch in range(EPOCHS):
+        time.sleep(epoch_s)
         record = EpochRecord(
             epoch=epoch,
             train_loss=1.0,
@@ -84,9 +93,6 @@ def no_training(
     return _result(Outcome.COMPLETE, epochs, None)
 
 
-no_training.device = "none"  # type: ignore[attr-defined]  # what the worker asks of a measure
-
-
 def _result(outcome: Outcome, epochs: list[EpochRecord], reason: str | None) -> Measurement:
     return Measurement(
         outcome=outcome,
@@ -101,12 +107,14 @@ def _result(outcome: Outcome, epochs: list[EpochRecord], reason: str | None) -> 
     )
 
 
-def work(url: str) -> None:
+def work(url: str, name: str, epoch_s: float) -> None:
     """One worker; waits for the common start so that imports are not measured."""
     from nas.study.run.stop import StopFlag
     from nas.study.run.worker import Worker
 
-    worker = Worker(open_study(url, NAME), no_training, stop=StopFlag())
+    measure = partial(no_training, epoch_s)
+    measure.device = "none"  # type: ignore[attr-defined]  # what the worker asks of a measure
+    worker = Worker(open_study(url, name), measure, stop=StopFlag())
     print("ready", flush=True)
     sys.stdin.readline()
     started = time.process_time()
@@ -114,37 +122,47 @@ def work(url: str) -> None:
     print(time.process_time() - started)
 
 
-def verdict(study: Study, errors: list[str], seconds: float, num_workers: int) -> dict[str, object]:
+def verdict(url: str, names: Sequence[str], seconds: float) -> dict[str, Any]:
     """What the database says afterwards."""
-    trials = study.trials()
-    with open_engine(study.url).connect() as connection:
+    studies = [open_study(url, name).trials() for name in names]
+    trials = [trial for study in studies for trial in study]
+    with open_engine(url).connect() as connection:
         leases = connection.scalar(sa.select(sa.func.count()).select_from(tables.leases))
         measured = Counter(connection.scalars(sa.select(tables.measurements.c.trial_id)))
         per_worker = Counter(connection.scalars(sa.select(tables.measurements.c.worker_id)))
-    digests = Counter(t.digest for t in trials)
+    twice = sum(n > 1 for study in studies for n in Counter(trial.digest for trial in study).values())
     return {
-        "workers": num_workers,
         "workers_that_worked": len(per_worker),
         "trials": len(trials),
         "states": dict(Counter(t.state for t in trials)),
         "seconds": round(seconds, 1),
         "trials_per_s": round(len(trials) / seconds, 1),
-        "errors": errors,
         "lost": sum(t.state not in ("complete", "pruned") for t in trials),
-        "twice": sum(n > 1 for n in measured.values()) + sum(n > 1 for n in digests.values()),
+        "twice": twice + sum(n > 1 for n in measured.values()),
         "leases_left": leases,
     }
 
 
-def storm(url: str, num_workers: int, num_trials: int, sampler: str) -> dict[str, object]:
-    """Create a study, start the workers together, wait, and look at what came of it."""
-    content = {"schema": 1, "name": NAME, "space": "full", "sampler": sampler, "trials": num_trials}
-    config = StudyConfig.parse({**content, "training": {"epochs": EPOCHS}}, "storm")
-    study, load = create_study(config, "", url, lambda _: SUMMARY), os.getloadavg()[0]
-    command = [sys.executable, __file__, "--work", url]
+def storm(
+    url: str, *, workers: int, each: int, sampler: str = "random", studies: int = 1, epoch_s: float = 0.0
+) -> dict[str, Any]:
+    """Create studies, start all of their workers together, wait, and look at what came of it."""
+    load, names = os.getloadavg()[0], [f"storm-{number}" for number in range(studies)]
+    for name in names:
+        content = {"schema": 1, "name": name, "space": "full", "sampler": sampler, "trials": workers * each}
+        create_study(
+            StudyConfig.parse({**content, "training": {"epochs": EPOCHS}}, "storm"), "", url, lambda _: SUMMARY
+        )
     processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(num_workers)
+        subprocess.Popen(
+            [sys.executable, __file__, "--work", url, name, str(epoch_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+        for _ in range(workers)
     ]
     for process in processes:
         process.stdout.readline()
@@ -159,47 +177,74 @@ def storm(url: str, num_workers: int, num_trials: int, sampler: str) -> dict[str
             errors.append(err.strip().splitlines()[-1])
         else:
             cpu_s += float(out)
-    found = verdict(study, errors, time.perf_counter() - started, num_workers)
-    cpu_ms = round(1000 * cpu_s / num_trials, 1)
-    return {**found, "sampler": sampler, "cpu_ms_per_trial": cpu_ms, "cores": os.cpu_count(), "load": round(load, 1)}
+    found = verdict(url, names, time.perf_counter() - started)
+    return {
+        "workers": workers * studies,
+        "each": each,
+        **found,
+        "errors": errors,
+        "sampler": sampler,
+        "cpu_ms_per_trial": round(1000 * cpu_s / found["trials"], 1),
+        "cores": os.cpu_count(),
+        "load": round(load, 1),
+    }
+
+
+def on(database: str, **wanted: Any) -> dict[str, Any]:
+    """A storm on a database of its own."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        server = stack.enter_context(running()) if database == "postgresql" else None
+        found = storm(server.url() if server else f"sqlite:///{folder}/nas.db", **wanted)
+    print(database, json.dumps(found, indent=2), flush=True)
+    return found
 
 
 def table(results: dict[str, Any]) -> str:
-    """The measured table of the documentation."""
-    rows = ["| database | processes | trials | errors | lost | twice | trials/s | CPU a trial | cores, load before |"]
-    rows.append("|---|---:|---:|---:|---:|---:|---:|---:|---|")
-    names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-    rows += [
-        f"| {names[key]} | {one['workers']} | {one['trials']} | {len(one['errors'])} | {one['lost']} | "
-        f"{one['twice']} | {one['trials_per_s']} | {one['cpu_ms_per_trial']:.0f} ms | {one['cores']}, {one['load']:g} |"
-        for key, one in sorted(results.items(), reverse=True)
+    """The measured tables of the documentation."""
+    rows = [
+        "| database | processes | trials each | errors | lost | twice | trials/s | CPU a trial | cores, load before |"
     ]
+    rows.append("|---|---:|---:|---:|---:|---:|---:|---:|---|")
+    rows += [
+        f"| {name} | {one['workers']} | {one['each']} | {len(one['errors'])} | {one['lost']} | "
+        f"{one['twice']} | {one['trials_per_s']} | {one['cpu_ms_per_trial']:.0f} ms | {one['cores']}, {one['load']:g} |"
+        for key, name in NAMES.items()
+        if (one := results.get(key))
+    ]
+    rows += ["", "| database | one study of four workers | four studies of four workers | ratio | aim |"]
+    rows.append("|---|---:|---:|---:|---:|")
+    for key, name in NAMES.items():
+        if pair := results.get("studies", {}).get(key):
+            one, four = (part["trials_per_s"] for part in pair)
+            rows.append(f"| {name} | {one} trials/s | {four} trials/s | {four / one:.2f} | ≥ 3 |")
     return "\n".join(rows) + "\n"
 
 
 def main() -> None:
     """Run the storms that are wanted, and write what came of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="default: both")
+    parser.add_argument("--only", choices=[*STORMS, "studies"], help="default: all")
     parser.add_argument("--workers", type=int, help="default: 16 on SQLite, 32 on PostgreSQL")
-    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--each", type=int, help="trials for each worker; default: 500 on SQLite, 250 on PostgreSQL")
     parser.add_argument("--sampler", default="random", choices=["random", "tpe"])
     parser.add_argument("--no-write", action="store_true")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the temporary server ends with us
     if args.work:
-        work(args.work)
+        url, name, epoch_s = args.work
+        work(url, name, float(epoch_s))
         return
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for database, usual in WORKERS.items():
-        if args.database not in (None, database):
-            continue
-        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            server = stack.enter_context(running()) if database == "postgresql" else None
-            url = server.url() if server else f"sqlite:///{folder}/nas.db"
-            results[database] = storm(url, args.workers or usual, args.trials, args.sampler)
-        print(database, json.dumps(results[database], indent=2), flush=True)
+    for database, (workers, each) in STORMS.items():
+        if args.only in (None, database):
+            wanted = {"workers": args.workers or workers, "each": args.each or each, "sampler": args.sampler}
+            results[database] = on(database, **wanted)
+    if args.only in (None, "studies"):
+        same = {"workers": args.workers or STUDY_WORKERS, "each": args.each or STUDY_EACH, "epoch_s": EPOCH_S}
+        results["studies"] = {
+            database: [on(database, studies=studies, **same) for studies in (1, STUDIES)] for database in STORMS
+        }
     if not args.no_write:
         write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
         before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.study.run.checkpoints import CheckpointFolder, Standing, needed
+from nas.study.run.checkpoints import CheckpointFolder, FileOwner, needed
 from nas.study.store.backup import check_database
 from nas.study.store.clock import clock_skew_s
 from nas.study.store.engine import disposed, open_engine, writing_engine
@@ -49,8 +49,8 @@ def orphans_of(study: Study) -> list[Path]:
     checkpoints = CheckpointFolder(study)
     files = checkpoints.files()  # before the trials: a file of a trial that begins meanwhile is not taken for an orphan
     goals = study.settings.goals
-    standings = (
-        Standing(
+    owners = (
+        FileOwner(
             number=t.number,
             state=t.state,
             values=goals.values(t.values) if t.merit is not None else (),
@@ -60,7 +60,7 @@ def orphans_of(study: Study) -> list[Path]:
         for t in study.trials()
     )
     over = study.num_ended() >= study.target
-    return checkpoints.orphans(files, needed(study, standings, over=over))
+    return checkpoints.orphans(files, needed(study, owners, over=over))
 
 
 def examine(study: Study) -> Health:

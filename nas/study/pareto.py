@@ -130,17 +130,3 @@ def best_first(losses: Losses, count: int | None = None) -> NDArray[np.int64]:
     for rank in range(int(np.sort(ranks)[:wanted].max(initial=-1)) + 1):
         room[ranks == rank] = crowding(losses[ranks == rank])
     return np.lexsort((np.arange(len(losses)), -room, ranks))[:wanted]
-
-
-def hypervolume(losses: Losses, reference: Losses) -> float:
-    """What a set dominates of the box below ``reference`` (M,); exact, by slicing along the last objective.
-
-    E. Zitzler and L. Thiele, 1999. Meant for a few hundred candidates and two or three objectives.
-    """
-    inside = losses[(losses < reference).all(1)]
-    if inside.shape[1] == 1 or not len(inside):
-        return float(reference[0] - inside[:, 0].min()) if len(inside) else 0.0
-    inside = inside[np.argsort(inside[:, -1], kind="stable")]
-    edges = np.append(inside[:, -1], reference[-1])
-    slices = (hypervolume(inside[: i + 1, :-1], reference[:-1]) for i in range(len(inside)))
-    return float(sum(area * height for area, height in zip(slices, np.diff(edges), strict=True)))

@@ -65,8 +65,8 @@ class Needed:
     """Trials that have not ended or may yet go on, and what can be exported: the best, the front, the plain network."""
 
 
-class Standing(NamedTuple):
-    """What decides about the files of a trial."""
+class FileOwner(NamedTuple):
+    """A trial, and what decides about its files."""
 
     number: int
     state: str
@@ -78,7 +78,7 @@ class Standing(NamedTuple):
     """Whether a rung has stopped it."""
 
 
-def needed(study: Study, trials: Iterable[Standing], *, over: bool) -> Needed:
+def needed(study: Study, trials: Iterable[FileOwner], *, over: bool) -> Needed:
     """What the trials of a study need. Of a confirmation, one seed keeps all networks; others, and calibrations, none.
 
     Args:
@@ -100,7 +100,7 @@ def needed(study: Study, trials: Iterable[Standing], *, over: bool) -> Needed:
     )
 
 
-def _front(study: Study, every: Sequence[Standing]) -> set[int]:
+def _front(study: Study, every: Sequence[FileOwner]) -> set[int]:
     """The trials that none dominates; with one objective the first of the best."""
     goals = study.settings.goals
     able = [t for t in sorted(every, key=lambda t: t.number) if t.state == "complete" and t.values]

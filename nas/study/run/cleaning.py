@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from optuna.trial import FrozenTrial
 
-from nas.study.run.checkpoints import LANDMARK_ATTR, CheckpointFolder, Standing, needed
+from nas.study.run.checkpoints import LANDMARK_ATTR, CheckpointFolder, FileOwner, needed
 from nas.study.search.evolution import STOPPED_ATTR
 from nas.study.store.reader import Study
 
@@ -18,12 +18,12 @@ def clean(
     """
     files = checkpoints.files()
     numbers = set(files.values())  # what is best has a file, so that those without one change nothing
-    standings = (_standing(trial) for trial in trials() if trial.number in numbers)
-    checkpoints.remove(checkpoints.orphans(files, needed(study, standings, over=over)))
+    owners = (_file_owner(trial) for trial in trials() if trial.number in numbers)
+    checkpoints.remove(checkpoints.orphans(files, needed(study, owners, over=over)))
 
 
-def _standing(trial: FrozenTrial) -> Standing:
-    return Standing(
+def _file_owner(trial: FrozenTrial) -> FileOwner:
+    return FileOwner(
         number=trial.number,
         state=trial.state.name.lower(),
         values=tuple(trial.values or ()) if max(trial.constraints.values(), default=0.0) <= 0 else (),

@@ -1,0 +1,1 @@
+"""What `benchmarks/crash.py` does: kills and outages, and what is checked afterwards."""
