@@ -29,6 +29,7 @@ from optuna.distributions import CategoricalDistribution, distribution_to_json
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.untrained import SUMMARY
 from nas.architecture import Architecture
 from nas.documents import write_atomically
 from nas.fusion.cost import CostComparison
@@ -43,7 +44,6 @@ from nas.study.run.worker import Worker
 from nas.study.search.sampler import distributions
 from nas.study.store import tables
 from nas.study.store.reader import Study, open_study
-from nas.training.summary import DataSummary
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "draws.json"
@@ -52,17 +52,6 @@ BEGIN, END = "<!-- draws: begin -->", "<!-- draws: end -->"
 AIMS_MS = {1000: 60, 4000: 120, 5000: 120, 20000: 250}
 OPEN_AIMS_S = {5000: 2.0}
 REASON = "asha"
-SUMMARY = DataSummary(
-    source="none",
-    class_names=tuple("0123456789"),
-    class_counts=(1,) * 10,
-    in_chans=1,
-    image_size=8,
-    num_train=10,
-    num_val=10,
-    num_test=10,
-    fingerprint="0" * 64,
-)
 
 
 def part(architecture: Architecture, place: int) -> float:

@@ -29,6 +29,7 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.untrained import SUMMARY
 from nas.architecture import Architecture
 from nas.documents import write_atomically
 from nas.measurement import EpochRecord, Measurement, Outcome
@@ -37,7 +38,6 @@ from nas.study.launch.create import create_study
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
 from nas.study.store.reader import open_study
-from nas.training.summary import DataSummary
 from tests.postgres import running
 
 HERE = Path(__file__).parent
@@ -48,20 +48,9 @@ STORMS = {"sqlite": (16, 500), "postgresql": (32, 250)}
 """Workers, and trials for each of them."""
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 EPOCHS = 5
-STUDIES, STUDY_WORKERS, STUDY_EACH = 4, 4, 60
-EPOCH_S = 0.2
+STUDIES, STUDY_WORKERS, STUDY_EACH = 4, 4, 40
+EPOCH_S = 0.5
 """What an epoch lasts where studies are compared."""
-SUMMARY = DataSummary(
-    source="none",
-    class_names=tuple("0123456789"),
-    class_counts=(1,) * 10,
-    in_chans=1,
-    image_size=8,
-    num_train=10,
-    num_val=10,
-    num_test=10,
-    fingerprint="0" * 64,
-)
 
 
 def no_training(
