@@ -5,7 +5,6 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -203,10 +202,7 @@ class Run(L.Callback):
         if self.on_epoch is not None and (reason := self.on_epoch(record)) is not None:
             self.reason = reason
             trainer.should_stop = True
-        reading = self._epoch_reading(record, module.step - 1)
-        if self.guard.in_doubt(reading):
-            reading = replace(reading, batch_accuracy=module.batch_accuracy(self.loaders.val_batches()))
-        self._end_if(self.guard.judge(reading))
+        self._end_if(self.guard.judge(self._epoch_reading(record, module)))
         # After the caller has stored the epoch: one that was stored but not kept is run, and judged, again.
         ends = trainer.should_stop or len(self.records) == self.config.epochs
         if self.checkpoint is not None and (ends or time.perf_counter() - self._kept >= CHECKPOINT_S):
@@ -226,7 +222,8 @@ class Run(L.Callback):
             if self._scaler_skips(loss, norm):
                 continue
             self._norms.append(norm)
-            seen = Observation(epoch=len(self.records), step=step, loss=loss, grad_norm=norm)
+            used = min(norm, self.config.clip_grad_norm or norm) if math.isfinite(norm) else norm
+            seen = Observation(epoch=len(self.records), step=step, loss=loss, grad_norm=used)
             self._end_if(self.guard.observe(seen))
             if self._inspector is not None and (rows := inspected.get(step)) is not None:
                 readings = self._inspector.readings(rows, epoch=seen.epoch, step=step)
@@ -237,21 +234,24 @@ class Run(L.Callback):
         if event is not None:
             raise _Broken(event)
 
-    def _epoch_reading(self, record: EpochRecord, step: int) -> EpochReading:
+    def _epoch_reading(self, record: EpochRecord, module: CandidateModule) -> EpochReading:
         summary, config = self.loaders.source.summary, self.config
-        shares = [count / sum(summary.class_counts) for count in summary.class_counts]
+        K, smoothing = summary.num_classes, config.label_smoothing
+        counts = [count for count in module.val_class_counts if count > 0]
+        chance = 1 / max(2, len(counts))
+        shares = [(1 - smoothing) * count / sum(summary.class_counts) + smoothing / K for count in summary.class_counts]
         return EpochReading(
             epoch=record.epoch,
             num_epochs=config.epochs,
-            step=step,
+            step=module.step - 1,
             warm=record.epoch >= min(config.warmup_epochs, config.epochs / 2),
             last=record.epoch + 1 == config.epochs,
             train_loss=record.train_loss,
             val_loss=record.val_loss,
-            val_accuracy=record.val_accuracy,
-            num_val=summary.num_val,
+            accuracy=record.val_accuracy if record.val_balanced_accuracy is None else record.val_balanced_accuracy,
+            chance_accuracy=chance,
+            chance_error=math.sqrt(sum(chance * (1 - chance) / count for count in counts)) / len(counts),
             num_blocks=self._num_blocks,
-            chance_accuracy=max(shares),
             chance_loss=-sum(share * math.log(share) for share in shares if share > 0),
         )
 

@@ -3,11 +3,12 @@
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nas.measurement import StabilityEvent
 from nas.training.config import GuardConfig
+from nas.training.signals.level import Level
 from nas.training.signals.reading import BlockReading, EpochReading, Observation
 from nas.training.signals.signal import Alarm, Signal
 
@@ -15,6 +16,19 @@ TRACE = 20
 """Steps that an event carries."""
 BLOCK_TRACE = 5
 """Readings of the block that an event carries beside them."""
+
+
+PATIENCE, PATIENCE_SHARE, PATIENCE_STEPS = 2, 0.1, 40
+"""What an alarm leaves a run to come back: this many epochs, this share of all, and this many steps."""
+
+
+@dataclass
+class Probation:
+    """A run goes on after an alarm, and ends unless it comes back."""
+
+    event: StabilityEvent
+    epochs: int = 0
+    """Epochs that have ended since."""
 
 
 class Guard:
@@ -26,6 +40,8 @@ class Guard:
         self.trace: deque[Observation] = deque(maxlen=TRACE)
         self.readings: dict[tuple[int, int], deque[BlockReading]] = {}
         self.events: list[StabilityEvent] = []
+        self.level = Level()
+        self.probation: Probation | None = None
         self.rate_factor = 1.0
         """What the learning rate is to be multiplied by: below 1 after a recovery."""
 
@@ -49,13 +65,38 @@ class Guard:
                 return event
         return None
 
-    def in_doubt(self, seen: EpochReading) -> bool:
-        """Whether a signal needs the second look at validation, `EpochReading.batch_accuracy`, to judge this epoch."""
-        return any(signal.in_doubt(seen) for signal in self.signals)
-
     def judge(self, seen: EpochReading) -> StabilityEvent | None:
         """Take in one epoch; the event that ends the run here."""
-        return self._answer(((signal, signal.judge(seen)) for signal in self.signals), epoch=seen)
+        self.level.see(seen)
+        final = self._answer(((signal, signal.judge(seen, self.level)) for signal in self.signals), epoch=seen)
+        return final or self._patience_ends(seen)
+
+    def _patience_ends(self, seen: EpochReading) -> StabilityEvent | None:
+        """Lift the probation of a run that has come back; the event that ends one which has not in its time."""
+        if self.probation is None:
+            return None
+        event = self.probation.event
+        if self.level.lost_in_a_row == 0:
+            self._put(event, f"came back in epoch {seen.epoch}")
+            self.probation = None
+            return None
+        self.probation.epochs += 1
+        patience = max(PATIENCE, math.ceil(PATIENCE_SHARE * seen.num_epochs))
+        epochs = min(self.probation.epochs, self.level.lost_in_a_row)
+        if seen.last or epochs < patience or seen.step - event.step < PATIENCE_STEPS:
+            return None
+        return self._put(event, f"{epochs} epochs later {self.level.lost(seen)}", seen)
+
+    def _put(self, event: StabilityEvent, note: str, seen: EpochReading | None = None) -> StabilityEvent:
+        """Say what became of an alarm; one that ends the run, by the epoch given, is the last of the events."""
+        told = replace(event, message=f"{event.message}; {note}")
+        if seen is not None:
+            told = replace(told, trace=(*event.trace, seen.to_dict()))
+        if seen is not None:
+            self.events = [*(past for past in self.events if past != event), told]
+        else:
+            self.events = [told if past == event else past for past in self.events]
+        return told
 
     def _answer(
         self,
@@ -64,7 +105,7 @@ class Guard:
         block: BlockReading | None = None,
         epoch: EpochReading | None = None,
     ) -> StabilityEvent | None:
-        """Every signal is asked; the first alarm whose verdict is final ends the run."""
+        """Every signal is asked; the first alarm that is final ends the run, others put it on probation."""
         for signal, alarm in list(answers):
             if alarm is None:
                 continue
@@ -75,9 +116,12 @@ class Guard:
             elif verdict == "recover" and self.rate_factor == 1:
                 self._recover(event)
                 return None
-            else:
+            elif signal.final:
                 self.events.append(event)
                 return event
+            elif self.probation is None:
+                self._warn(event)
+                self.probation = Probation(event)
         return None
 
     def _warn(self, event: StabilityEvent) -> None:
@@ -91,7 +135,7 @@ class Guard:
         self.rate_factor = self.config.recover_factor
         note = f"{event.message}; the learning rate is multiplied by {self.rate_factor:g} from here"
         self.events.append(StabilityEvent(**{**vars(event), "message": note}))
-        self.signals = self.config.signals()
+        self.signals, self.probation = self.config.signals(), None
 
     def _event(
         self, signal: Signal, alarm: Alarm, block: BlockReading | None, epoch: EpochReading | None
@@ -118,7 +162,9 @@ class Guard:
             "signals": {signal.name: signal.state_dict() for signal in self.signals},
             "trace": [asdict(seen) for seen in self.trace],
             "readings": [asdict(seen) for kept in self.readings.values() for seen in kept],
-            "events": [{**vars(event), "trace": list(event.trace)} for event in self.events],
+            "events": [_plain(event) for event in self.events],
+            "level": self.level.state_dict(),
+            "probation": {**vars(self.probation), "event": _plain(self.probation.event)} if self.probation else None,
             "rate_factor": self.rate_factor,
         }
 
@@ -131,5 +177,16 @@ class Guard:
         for fields in state["readings"]:
             seen = BlockReading(**fields)
             self.readings.setdefault((seen.stage, seen.block), deque(maxlen=BLOCK_TRACE)).append(seen)
-        self.events = [StabilityEvent(**{**event, "trace": tuple(event["trace"])}) for event in state["events"]]
+        self.events = [_event_of(event) for event in state["events"]]
+        self.level = Level.of(state.get("level", {}))  # older checkpoints have none, nor what follows
+        if (probation := state.get("probation")) is not None:
+            self.probation = Probation(**{**probation, "event": _event_of(probation["event"])})
         self.rate_factor = state["rate_factor"]
+
+
+def _plain(event: StabilityEvent) -> dict[str, Any]:
+    return {**vars(event), "trace": list(event.trace)}
+
+
+def _event_of(fields: Mapping[str, Any]) -> StabilityEvent:
+    return StabilityEvent(**{**fields, "trace": tuple(fields["trace"])})

@@ -4,15 +4,12 @@ Shapes: B images of C channels, H × W pixels, K classes.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.training.config import TrainingConfig
 
@@ -43,23 +40,6 @@ def learning_rate(step: int, *, steps_per_epoch: int, config: TrainingConfig) ->
         return config.learning_rate
     done = (step - warmup) / (total - warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-@contextmanager
-def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Evaluation in which batch norm uses the statistics of each batch, and keeps its running ones as they are."""
-    modes = {module: module.training for module in model.modules()}
-    norms = [module for module in modes if isinstance(module, _BatchNorm) and module.track_running_stats]
-    model.eval()
-    for norm in norms:
-        norm.training, norm.track_running_stats = True, False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-        for module, training in modes.items():
-            module.training = training
 
 
 class CandidateModule(L.LightningModule):
@@ -174,15 +154,10 @@ class CandidateModule(L.LightningModule):
         )
         self._val_seen += len(labels)
 
-    def batch_accuracy(self, batches: Iterable[Batch]) -> float:
-        """Accuracy in batches of more than one image, whose own statistics batch norm uses."""
-        right = seen = 0
-        with batch_statistics(self.model), torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            for images, labels in batches:
-                if len(labels) > 1:
-                    right += int((self(images).argmax(1) == labels).sum())
-                    seen += len(labels)
-        return right / max(1, seen)
+    @property
+    def val_class_counts(self) -> list[int]:
+        """Images of each class in the last validation."""
+        return self.val_counts[0].tolist()
 
     def validation_result(self) -> dict[str, float]:
         """The last validation, by the names that `EpochRecord` has for it."""

@@ -22,7 +22,7 @@ from nas.training.guard import Guard
 from nas.training.inspection import Inspector, is_watched
 from nas.training.module import CandidateModule
 from nas.training.run import train
-from nas.training.signals.reading import Observation
+from nas.training.signals.reading import EpochReading, Observation
 
 MICRO = Backbone(name="resnet_micro", stem="small")
 P1_SE = StageFusion(pattern="p1", attention="se")
@@ -270,19 +270,29 @@ ENDINGS = {
 }
 
 
+STOPPED = {"non-finite", "broken-start", "loss-spike", "gradient-explosion", "skip-closed"}
+"""What the networks above do not come back from."""
+
+
 @pytest.mark.parametrize("signal", ENDINGS)
-def test_a_network_that_fails_in_one_way_is_named_for_it(sick, digits, signal):
+def test_a_network_that_breaks_in_one_way_is_named_for_it_and_ends_unless_it_learns(sick, digits, signal):
+    """Those of a trunk at 1e-5 of its scale, of weights that grow 175 times, of gates stuck shut reach 0.9."""
     arch, harm, stage = ENDINGS[signal]
     config = BRIEF.model_copy(update={"epochs": 18})
     ended = sick(
         arch, digits, harm, config, guard=GuardConfig.only(signal).model_copy(update={"verdicts": {signal: "prune"}})
     )
-    assert (ended.outcome, ended.reason) == (Outcome.UNSTABLE, signal)
-    (event,) = ended.events
+    if signal in STOPPED:
+        assert (ended.outcome, ended.reason) == (Outcome.UNSTABLE, signal)
+    else:
+        assert ended.outcome is Outcome.COMPLETE
+        assert ended.score > 0.85
+    event = ended.events[-1]
+    assert event.signal == signal
     assert (event.stage, event.block) == ((stage, 0) if stage else (None, None))
     if stage:
         assert f"layer{stage}.0" in event.message
-        assert event.trace[-1]["stage"] == stage
+        assert stage in [seen.get("stage") for seen in event.trace]
     assert event.trace[0]["loss"] > 0
     json.dumps(event.trace, allow_nan=False)
 
@@ -299,13 +309,12 @@ def test_the_same_network_unharmed_is_left_alone(sick, digits, signal):
     assert (ended.outcome, ended.events) == (Outcome.COMPLETE, ())
 
 
-@pytest.mark.parametrize("signal", ["trunk-collapse", "broken-start"])
 @pytest.mark.parametrize("lag", [1, 16])
-def test_what_is_broken_at_the_start_costs_one_step(sick, digits, signal, lag, monkeypatch):
+def test_what_is_broken_at_the_start_costs_one_step(sick, digits, lag, monkeypatch):
     monkeypatch.setattr(fit, "CPU_LAG", lag)
-    arch, harm, _ = ENDINGS[signal]
+    arch, harm, _ = ENDINGS["broken-start"]
     ended = sick(arch, digits, harm)
-    assert (ended.reason, ended.events[0].step, ended.epochs) == (signal, 0, ())
+    assert (ended.reason, ended.events[0].step, ended.epochs) == ("broken-start", 0, ())
 
 
 def shuffled(num_train):
@@ -324,15 +333,8 @@ def meaningless():
     return shuffled(800)
 
 
-def test_a_few_labels_that_mean_nothing_are_learned_by_heart(micro):
-    ended = train(micro, shuffled(300), BRIEF.model_copy(update={"epochs": 8}), seed=0)
-    assert ended.reason == "chance-level"
-    assert "labels are learned by heart" in ended.events[-1].message
-    assert len(ended.epochs) < 8
-
-
 def test_a_network_whose_statistics_lag_is_left_alone(micro, monkeypatch):
-    """Validation stays at chance while the network learns; the second look sees that, and changes nothing."""
+    """Validation stays at chance while the network learns."""
 
     def lagging(architecture, **kwargs):
         model = build_model(architecture, **kwargs)
@@ -342,38 +344,107 @@ def test_a_network_whose_statistics_lag_is_left_alone(micro, monkeypatch):
                 norm.running_mean.fill_(5.0)
         return model
 
-    looks = []
-    look = CandidateModule.batch_accuracy
-
-    def spied(module, batches):
-        before = {key: value.clone() for key, value in module.model.state_dict().items()}
-        looks.append(look(module, batches))
-        after = module.model.state_dict()
-        assert all(torch.equal(before[key], after[key]) for key in before)
-        return looks[-1]
-
     monkeypatch.setattr(run, "build_model", lagging)
-    monkeypatch.setattr(CandidateModule, "batch_accuracy", spied)
     ended = train(micro, open_data(DataConfig(num_train=300)), BRIEF, seed=0)
     assert (ended.outcome, ended.reason, ended.events) == (Outcome.COMPLETE, None, ())
     assert max(e.val_accuracy for e in ended.epochs) < 0.2
-    assert len(looks) == 1
-    assert looks[0] > 0.6
 
 
 def test_labels_that_mean_nothing_end_at_chance(micro, meaningless):
     ended = train(micro, meaningless, SMALL_BATCHES, seed=0)
     assert (ended.outcome, ended.reason) == (Outcome.UNSTABLE, "chance-level")
     assert len(ended.epochs) == 3
-    assert ended.epochs[-1].val_accuracy == ended.events[-1].value == ended.score
+    assert ended.epochs[-1].val_balanced_accuracy == ended.events[-1].value
     assert ended.events[-1].trace[-1]["chance_loss"] == pytest.approx(math.log(10), rel=1e-3)
 
 
+# ── probation ──
+
+
+def steps(losses, start=0, epoch=0):
+    return [Observation(epoch=epoch, step=start + i, loss=loss, grad_norm=1.0) for i, loss in enumerate(losses)]
+
+
+def epoch(number, accuracy, loss, num_epochs=20, size=30):
+    return EpochReading(
+        epoch=number,
+        num_epochs=num_epochs,
+        step=(number + 1) * size - 1,
+        warm=True,
+        last=number + 1 == num_epochs,
+        train_loss=loss,
+        val_loss=loss,
+        accuracy=accuracy,
+        chance_accuracy=0.1,
+        chance_error=0.01,
+        num_blocks=4,
+        chance_loss=math.log(10),
+    )
+
+
+def alarmed(guard=None):
+    """A guard with a spike in its second epoch of thirty steps, at 0.8."""
+    guard = guard or Guard(GuardConfig())
+    assert [guard.observe(seen) for seen in steps([1.0] * 30)] == [None] * 30
+    assert guard.judge(epoch(0, 0.8, 0.6)) is None
+    assert [guard.observe(seen) for seen in steps([1.0] * 20 + [9.0] * 10, 30, 1)] == [None] * 30
+    assert guard.probation is not None
+    return guard
+
+
+def test_a_run_that_comes_back_goes_on():
+    guard = alarmed()
+    assert guard.judge(epoch(1, 0.3, 2.0)) is None
+    assert guard.judge(epoch(2, 0.7, 1.0)) is None
+    assert guard.probation is None
+    (event,) = guard.events
+    assert event.signal == "loss-spike"
+    assert event.message.endswith("; came back in epoch 2")
+
+
+def test_a_run_that_does_not_come_back_ends_with_its_alarm():
+    guard = alarmed()
+    assert guard.judge(epoch(1, 0.1, 2.4)) is None
+    assert guard.judge(epoch(2, 0.1, 2.3)) is None, "forty steps have not passed"
+    event = guard.judge(epoch(3, 0.2, 2.3))
+    assert guard.events == [event]
+    assert event.signal == "loss-spike"
+    assert "; 3 epochs later at 0.2 of the validation images, by class, where the run had 0.8" in event.message
+    assert event.trace[-1]["accuracy"] == 0.2
+
+
+def test_a_long_run_has_a_tenth_of_its_epochs_to_come_back():
+    guard = Guard(GuardConfig())
+    for seen in steps([1.0] * 25 + [9.0] * 5):
+        guard.observe(seen)
+    ends = [guard.judge(epoch(e, 0.1, 2.4, num_epochs=60)) is not None for e in range(12)]
+    assert ends.index(True) == 5
+
+
+def test_nothing_is_saved_by_ending_a_run_at_its_end():
+    guard = alarmed()
+    assert [guard.judge(epoch(e, 0.1, 2.4, num_epochs=4)) for e in (1, 2, 3)] == [None] * 3
+
+
+def test_an_alarm_that_stays_is_recorded_once():
+    guard = Guard(GuardConfig())
+    for number in range(6):
+        for seen in steps([1.0] * 27 + [9.0] * 3, 30 * number, number):
+            guard.observe(seen)
+        assert guard.judge(epoch(number, 0.8, 0.5)) is None
+    assert [event.signal for event in guard.events] == ["loss-spike"]
+
+
+def test_what_is_clipped_is_judged_after_clipping(sick, digits):
+    arch, harm, _ = ENDINGS["gradient-explosion"]
+    clipped = BRIEF.model_copy(update={"clip_grad_norm": 1.0, "epochs": 12})
+    ended = sick(arch, digits, harm, clipped, guard=GuardConfig.only("gradient-explosion"))
+    assert ended.outcome is Outcome.COMPLETE
+    assert ended.events == ()
+    assert max(e.grad_norm for e in ended.epochs) > 1.0
+
+
 # ── verdicts ──
-
-
-def steps(losses, start=0):
-    return [Observation(epoch=0, step=start + i, loss=loss, grad_norm=1.0) for i, loss in enumerate(losses)]
 
 
 def test_a_warning_is_recorded_once_and_the_run_goes_on(sick, digits):
@@ -390,15 +461,16 @@ def test_recovery_lowers_the_rate_once_and_then_prunes():
     (event,) = guard.events
     assert event.message.endswith("the learning rate is multiplied by 0.25 from here")
     assert [guard.observe(s) for s in steps([9.0] * 30, 33)] == [None] * 30, "signals start afresh"
-    *_, final = [guard.observe(s) for s in steps([99.0] * 3, 63)]
-    assert guard.events == [event, final]
+    assert guard.probation is None
+    assert [guard.observe(s) for s in steps([99.0] * 3, 63)] == [None] * 3
+    assert guard.probation is not None
     assert guard.rate_factor == 0.25
 
 
 def test_the_rate_falls_in_the_run(sick, digits):
     """From the step after the alarm on; the epoch record shows it."""
     arch, harm, _ = ENDINGS["skip-closed"]
-    config = BRIEF.model_copy(update={"schedule": "constant", "learning_rate": 0.01, "epochs": 9})
+    config = BRIEF.model_copy(update={"schedule": "constant", "learning_rate": 0.01, "epochs": 18})
     guard = GuardConfig.only("skip-closed").model_copy(update={"verdicts": {"skip-closed": "recover"}})
     ended = sick(arch, digits, harm, config, guard=guard)
     assert ended.reason == "skip-closed", "it stays shut"
@@ -410,14 +482,22 @@ def test_the_rate_falls_in_the_run(sick, digits):
 
 def test_a_resumed_guard_remembers_everything():
     config = GuardConfig(verdicts={"loss-spike": "recover", "gradient-explosion": "warn"})
-    run_of = steps([1.0] * 30 + [9.0] * 3 + [5.0] * 40 + [99.0] * 3)
     whole, first, second = Guard(config), Guard(config), Guard(config)
-    for seen in run_of[:50]:
-        first.observe(seen)
+
+    def fed(guard, numbers):
+        found = []
+        for number in numbers:
+            spike = [9.0] * 3 if number == 1 else [99.0] * 3 if number > 2 else [1.0] * 3
+            found += [guard.observe(seen) for seen in steps([1.0] * 27 + spike, 30 * number, number)]
+            found.append(guard.judge(epoch(number, *((0.8, 0.5) if number < 2 else (0.1, 2.4)))))
+        return found
+
+    fed(first, range(4))
+    assert first.probation is not None
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    answers = [second.observe(seen) for seen in run_of[50:]]
-    assert [whole.observe(seen) for seen in run_of][50:] == answers
-    assert answers[-1] is not None
+    answers = fed(second, range(4, 8))
+    assert fed(whole, range(8))[-len(answers) :] == answers
+    assert any(answers)
     assert whole.events == second.events
     assert second.rate_factor == whole.rate_factor == 0.1
 

@@ -14,7 +14,7 @@ class Observation:
     """Optimiser steps since the start of the run, from 0."""
     loss: float
     grad_norm: float
-    """Global L2 norm of the gradients before clipping."""
+    """Global L2 norm of the gradients, after clipping where that is asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a trace; what is not finite becomes the string `nan`, `inf` or `-inf`."""
@@ -66,16 +66,17 @@ class EpochReading:
     """Whether nothing is left that stopping could save."""
     train_loss: float
     val_loss: float
-    val_accuracy: float
-    batch_accuracy: float | None = None
-    """Validation accuracy with the statistics of each batch in batch norm; None where no signal was in doubt."""
-    num_val: int
+    accuracy: float
+    """Of validation, balanced: the mean over the classes that it holds. A guess, however unequal the classes, has
+    `chance_accuracy`."""
+    chance_accuracy: float
+    """One over the number of classes in validation."""
+    chance_error: float
+    """Standard error of the balanced accuracy of a guess."""
     num_blocks: int
     """Residual blocks of the network."""
-    chance_accuracy: float
-    """Share of the most frequent class."""
     chance_loss: float
-    """Entropy of the class shares in nats."""
+    """Training loss of knowing the class shares alone, in nats."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a trace."""

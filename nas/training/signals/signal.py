@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from nas.training.signals.level import Level
 from nas.training.signals.reading import BlockReading, EpochReading, Observation
 
 Verdict: TypeAlias = Literal["prune", "warn", "recover"]
-"""`prune` ends the run, `warn` only records, `recover` lowers the learning rate once and prunes the next time."""
+"""`prune` ends a run that does not come back, `warn` only records, `recover` lowers the learning rate, once, and then
+prunes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +33,8 @@ class Signal:
     maximum: ClassVar[float] = math.inf
     verdict: ClassVar[Verdict] = "prune"
     """What follows where a study file says nothing else."""
+    final: ClassVar[bool] = False
+    """Whether `prune` ends the run at once; else it opens a probation."""
     can_recover: ClassVar[bool] = True
     """Whether a lower learning rate could still help once this was seen."""
 
@@ -43,12 +47,8 @@ class Signal:
     def inspect(self, seen: BlockReading) -> Alarm | None:
         """Take in one block at a sampled step; say whether it breaks here."""
 
-    def in_doubt(self, seen: EpochReading) -> bool:
-        """Whether `judge` needs the second look at validation, `EpochReading.batch_accuracy`."""
-        return False
-
-    def judge(self, seen: EpochReading) -> Alarm | None:
-        """Take in one epoch; say whether the run is broken."""
+    def judge(self, seen: EpochReading, level: Level) -> Alarm | None:
+        """Take in one epoch, after `level` has; say whether the run is broken."""
 
     def state_dict(self) -> dict[str, Any]:
         """What is remembered between calls, as plain values, for a checkpoint."""
