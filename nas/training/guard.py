@@ -18,8 +18,10 @@ BLOCK_TRACE = 5
 """Readings of the block that an event carries beside them."""
 
 
-PATIENCE, PATIENCE_SHARE, PATIENCE_STEPS = 2, 0.1, 40
-"""What an alarm leaves a run to come back: this many epochs, this share of all, and this many steps."""
+PATIENCE, PATIENCE_SHARE = 2, 0.1
+"""What an alarm leaves a run to come back: this many epochs, and this share of all."""
+PATIENCE_STEPS, PATIENCE_STEPS_SHARE = 40, 1 / 3
+"""Epochs can be short: also this many steps, or this share of all steps where that is less."""
 
 
 @dataclass
@@ -83,7 +85,9 @@ class Guard:
         self.probation.epochs += 1
         patience = max(PATIENCE, math.ceil(PATIENCE_SHARE * seen.num_epochs))
         epochs = min(self.probation.epochs, self.level.lost_in_a_row)
-        if seen.last or epochs < patience or seen.step - event.step < PATIENCE_STEPS:
+        num_steps = (seen.step + 1) / (seen.epoch + 1) * seen.num_epochs
+        patience_steps = min(PATIENCE_STEPS, PATIENCE_STEPS_SHARE * num_steps)
+        if seen.last or epochs < patience or seen.step - event.step < patience_steps:
             return None
         return self._put(event, f"{epochs} epochs later {self.level.lost(seen)}", seen)
 

@@ -405,7 +405,7 @@ def test_a_run_that_comes_back_goes_on():
 def test_a_run_that_does_not_come_back_ends_with_its_alarm():
     guard = alarmed()
     assert guard.judge(epoch(1, 0.1, 2.4)) is None
-    assert guard.judge(epoch(2, 0.1, 2.3)) is None, "forty steps have not passed"
+    assert guard.judge(epoch(2, 0.1, 2.3)) is None, "forty steps have not passed since"
     event = guard.judge(epoch(3, 0.2, 2.3))
     assert guard.events == [event]
     assert event.signal == "loss-spike"
@@ -423,7 +423,7 @@ def test_a_long_run_has_a_tenth_of_its_epochs_to_come_back():
 
 def test_nothing_is_saved_by_ending_a_run_at_its_end():
     guard = alarmed()
-    assert [guard.judge(epoch(e, 0.1, 2.4, num_epochs=4)) for e in (1, 2, 3)] == [None] * 3
+    assert [guard.judge(epoch(e, 0.1, 2.4, num_epochs=3)) for e in (1, 2)] == [None] * 2
 
 
 def test_an_alarm_that_stays_is_recorded_once():

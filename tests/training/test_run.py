@@ -112,7 +112,7 @@ class Failing(nn.Module):
     def forward(self, x):
         logits = self.fc(x.flatten(1))
         if not self.training:
-            return logits
+            return logits if self.count <= self.step else -logits
         self.count += 1
         if self.count <= self.step:
             return logits
@@ -135,19 +135,36 @@ def failing(monkeypatch):
 LONG = TrainingConfig(epochs=20, batch_size=50, device="cpu", threads=1, learning_rate=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("way", "reason"), [("nan", "non-finite"), ("spike", "loss-spike"), ("gradient", "gradient-explosion")]
-)
-def test_a_broken_run_ends_at_its_step_with_a_reason(failing, micro, digits, way, reason):
-    failing(30, way)
+def test_what_is_not_finite_ends_a_run_at_its_step(failing, micro, digits):
+    failing(30, "nan")
     broken = train(micro, digits, LONG, seed=0)
-    assert (broken.outcome, broken.reason) == (Outcome.UNSTABLE, reason)
+    assert (broken.outcome, broken.reason) == (Outcome.UNSTABLE, "non-finite")
     (event,) = broken.events
-    step, epoch = (32, 8) if way == "spike" else (30, 7)  # a spike is believed at its third step
-    assert (event.signal, event.step, event.epoch) == (reason, step, epoch)
-    assert [seen["step"] for seen in event.trace] == list(range(step - 19, step + 1))
-    assert len(broken.epochs) == epoch
+    assert (event.signal, event.step, event.epoch) == ("non-finite", 30, 7)
+    assert [seen["step"] for seen in event.trace] == list(range(11, 31))
+    assert len(broken.epochs) == 7
     assert broken.score == broken.epochs[-1].val_accuracy
+
+
+def test_what_breaks_a_run_for_good_ends_it_after_a_third_of_its_steps(failing, micro, digits):
+    """Four steps in each of twenty epochs; a spike is believed at its third step."""
+    failing(30, "spike")
+    broken = train(micro, digits, LONG, seed=0)
+    assert (broken.outcome, broken.reason) == (Outcome.UNSTABLE, "loss-spike")
+    (event,) = broken.events
+    assert (event.signal, event.step) == ("loss-spike", 32)
+    *steps, epoch = event.trace
+    assert [seen["step"] for seen in steps] == list(range(13, 33))
+    assert epoch["epoch"] == 15 - 1
+    assert len(broken.epochs) == 15
+
+
+def test_an_alarm_without_a_loss_is_told_and_no_more(failing, micro, digits):
+    failing(30, "gradient")
+    ended = train(micro, digits, LONG, seed=0)
+    assert ended.outcome is Outcome.COMPLETE
+    (event,) = ended.events
+    assert (event.signal, event.step) == ("gradient-explosion", 30)
 
 
 @pytest.mark.parametrize("way", ["nan", "spike", "gradient"])
