@@ -1,113 +1,150 @@
 """Trains a case to its end and keeps what a guard would see: every step, every look at the blocks, every epoch."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, fields
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks.guarding.tasks import Case
 from nas.documents import write_atomically
-from nas.measurement import StabilityEvent
 from nas.training import run as training_run
 from nas.training.config import GuardConfig
-from nas.training.data.source import DataSource
+from nas.training.data.source import Batches, DataSource
 from nas.training.guard import Guard
-from nas.training.module import Batch, CandidateModule
+from nas.training.module import CandidateModule
 from nas.training.run import train
 from nas.training.signals.reading import BlockReading, EpochReading, Observation
 
-BLOCK_FIELDS = tuple(f.name for f in fields(BlockReading))
-EPOCH_FIELDS = tuple(f.name for f in fields(EpochReading))
+RESULTS = Path(__file__).parents[1] / "results" / "guard"
 SETTLING = 16
 """Batches that the statistics of batch norm are taken from."""
+READINGS: dict[str, Any] = {"steps": Observation, "blocks": BlockReading, "epochs": EpochReading}
+WHOLE: dict[Any, Any] = {int: int, bool: bool}
+Run = dict[str, NDArray[np.float32]]
+"""`steps`, `blocks` and `epochs`, a reading a row with its fields in order, and `settled` (E, 2): accuracy and loss of
+validation with settled batch norm."""
 
 
 class Recorder(Guard):
-    """Never speaks."""
-
-    kept: "Recorder"
+    """Takes everything in, and never speaks."""
 
     def __init__(self, config: GuardConfig) -> None:
         super().__init__(config)
-        self.steps: list[tuple[int, float, float]] = []
-        self.blocks: list[list[float]] = []
-        self.epochs: list[list[float]] = []
-        self.looks: list[tuple[float, float, float]] = []
-        Recorder.kept = self
+        self.rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in (*READINGS, "settled")}
 
     def observe(self, seen: Observation) -> None:
-        self.steps.append((seen.epoch, seen.loss, seen.grad_norm))
+        self.rows["steps"].append(astuple(seen))
 
-    def inspect(self, readings: Any) -> None:
-        self.blocks += [[np.nan if v is None else v for v in asdict(seen).values()] for seen in readings]
+    def inspect(self, readings: Sequence[BlockReading]) -> None:
+        self.rows["blocks"] += map(astuple, readings)
 
-    def in_doubt(self, seen: EpochReading) -> bool:
-        return True
-
-    def judge(self, seen: EpochReading) -> StabilityEvent | None:
-        self.epochs.append([np.nan if v is None else float(v) for v in asdict(seen).values()])
-        return None
+    def judge(self, seen: EpochReading) -> None:
+        self.rows["epochs"].append(astuple(seen))
 
 
-def _settle(model: nn.Module, batches: Iterable[Batch]) -> None:
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+def record(case: Case, data: DataSource, seed: int) -> Run:
+    """Train without a guard."""
+    recorders: list[Recorder] = []
+    stream = data.train_batches(batch_size=case.training.batch_size, seed=seed, on=torch.device("cpu"))
+    validation = data.val_batches(batch_size=case.training.batch_size, on=torch.device("cpu"))
+    result = CandidateModule.validation_result
+
+    def made(config: GuardConfig) -> Recorder:
+        recorders.append(Recorder(config))
+        return recorders[-1]
+
+    def looked(module: CandidateModule) -> dict[str, float]:
+        recorders[-1].rows["settled"].append(settled(module, stream, validation))
+        return result(module)
+
+    with patch.object(training_run, "Guard", made), patch.object(CandidateModule, "validation_result", looked):
+        train(case.architecture, data, case.training, seed=seed)
+    return {name: np.array(rows, np.float32) for name, rows in recorders[-1].rows.items()}
+
+
+def settled(module: CandidateModule, stream: Batches, validation: Batches) -> tuple[float, float]:
+    """Accuracy and loss of validation with statistics taken anew; the network is left as it was."""
+    model, generator = module.model, torch.get_rng_state()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    training = model.training
+    norms = [norm for norm in model.modules() if isinstance(norm, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    for number, (images, _) in enumerate(batches):
-        if number == SETTLING:
-            break
-        model(images)
+    model.eval()
+    right, loss, count = 0, 0.0, 0
+    with torch.no_grad(), module.trainer.precision_plugin.forward_context():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # asks for the mean
+            norm.train()
+        stream.set_epoch(0)
+        for _, (images, _) in zip(range(SETTLING), stream, strict=False):
+            module(images)
+        model.eval()
+        for images, labels in validation:
+            logits = module(images).float()
+            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            right += int((logits.argmax(1) == labels).sum())
+            count += len(labels)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-        norm.eval()
+    model.load_state_dict(before)
+    model.train(training)
+    torch.set_rng_state(generator)
+    return right / count, loss / count
 
 
-def record(case: Case, data: DataSource, seed: int, path: Path) -> dict[str, Any]:
-    """Train without a guard; write the readings to ``path``, give score and time."""
-    stream = data.train_batches(batch_size=case.training.batch_size, seed=seed, on=torch.device("cpu"))
+@dataclass(frozen=True)
+class Pack:
+    """The recorded runs of one task in one file."""
 
-    def look(module: CandidateModule, batches: Iterable[Batch]) -> float:
-        """Balanced accuracy; accuracy and loss with settled statistics. The running ones are put back."""
-        balanced = module.validation_result()["val_balanced_accuracy"]
-        before = {k: v.clone() for k, v in module.model.state_dict().items() if "running_" in k or "num_batches" in k}
-        training = module.model.training
-        generator = torch.get_rng_state()
-        module.model.eval()
-        right, loss, count = 0, 0.0, 0
-        with torch.no_grad(), module.trainer.precision_plugin.forward_context():
-            stream.set_epoch(0)
-            _settle(module.model, stream)
-            for images, labels in batches:
-                logits = module(images).float()
-                loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-                right += int((logits.argmax(1) == labels).sum())
-                count += len(labels)
-        module.model.load_state_dict(before, strict=False)
-        module.model.train(training)
-        torch.set_rng_state(generator)
-        Recorder.kept.looks.append((balanced, right / count, loss / count))
-        return right / count
+    path: Path
+    runs: dict[str, Run]
+    """By the key of their case."""
 
-    with patch.object(training_run, "Guard", Recorder), patch.object(CandidateModule, "batch_accuracy", look):
-        measured = train(case.architecture, data, case.training, seed=seed, guard=GuardConfig())
-    kept = Recorder.kept
-    arrays = {
-        "steps": np.array(kept.steps, np.float32),
-        "blocks": np.array(kept.blocks, np.float32),
-        "epochs": np.array(kept.epochs, np.float64),
-        "looks": np.array(kept.looks, np.float32),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".part").open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    path.with_suffix(".part").rename(path)
-    return {"score": measured.score, "wall_s": round(measured.wall_s, 2), "epochs": len(measured.epochs)}
+    @classmethod
+    def of(cls, task: str) -> "Pack":
+        """Those that there are."""
+        path, runs = RESULTS / f"{re.sub('[^a-z0-9]+', '-', task.lower())}.npz", dict[str, Run]()
+        if path.exists():
+            with np.load(path, allow_pickle=False) as file:
+                for name in file.files:
+                    key, _, kind = name.rpartition(" / ")
+                    runs.setdefault(key, {})[kind] = file[name]
+        return cls(path, runs)
+
+    def add(self, key: str, run: Run) -> None:
+        """Keep one more."""
+        self.runs[key] = run
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        every = {f"{key} / {kind}": array for key, run in self.runs.items() for kind, array in run.items()}
+        np.savez_compressed(content, **every)  # type: ignore[arg-type]  # names are data here
+        write_atomically(self.path, content.getvalue())
+
+
+def readings(run: Run, kind: str) -> Iterator[Any]:
+    """The rows of a run as values."""
+    of = READINGS[kind]
+    casts = [WHOLE.get(field.type, float) for field in fields(of)]
+    optional = ["None" in str(field.type) for field in fields(of)]
+    for row in run[kind].tolist():
+        values = [
+            None if may_lack and np.isnan(value) else cast(value)
+            for cast, may_lack, value in zip(casts, optional, row, strict=True)
+        ]
+        yield of(**dict(zip((field.name for field in fields(of)), values, strict=True)))
+
+
+def inspections(run: Run) -> dict[int, list[BlockReading]]:
+    """Those of the blocks, by step."""
+    return {step: list(rows) for step, rows in groupby(readings(run, "blocks"), lambda seen: seen.step)}

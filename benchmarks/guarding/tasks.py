@@ -72,8 +72,8 @@ def tasks(root: Path) -> dict[str, Task]:
         ),
         Task(
             name="cluttered",
-            data=DataConfig(source="cluttered-digits", num_train=640),
-            recipe={"epochs": 10},
+            data=DataConfig(source="cluttered-digits", num_train=1536),
+            recipe={"epochs": 8},
             seeds=(0,),
             held_out=(10,),
             num_random=3,
@@ -137,7 +137,7 @@ def tasks(root: Path) -> dict[str, Task]:
         Task(
             name="fine-tuning",
             data=DataConfig(source="noisy-digits", num_train=300),
-            recipe={"epochs": 12, "learning_rate": 0.02, "init_from": str(root / "plain.safetensors")},
+            recipe={"epochs": 12, "learning_rate": 0.02, "init_from": str(root / "plain.pt")},
             num_random=3,
             harms=faster(0.02),
         ),
