@@ -1,9 +1,9 @@
 """Does the guard stop what breaks, leave alone what learns, and cost little?
 
-    python benchmarks/guard.py                                # records what is missing, judges all, writes docs/guard.md
-    python benchmarks/guard.py --judge                        # judges what is recorded, also with rules that are new
+    python benchmarks/guard.py                            # records what is missing, judges all, writes docs/guard.md
+    python benchmarks/guard.py --judge                    # judges what is recorded, also with rules that are new
     python benchmarks/guard.py --tasks "few, 8 epochs" --seeds 0
-    python benchmarks/guard.py --overhead                     # measures the overhead afresh
+    python benchmarks/guard.py --overhead                 # measures the overhead afresh
 
 Every case is trained to the end by a guard that never speaks and keeps all that it sees: that is the truth, because
 watching changes no result (`test_watching_changes_no_result`). What the guard makes of it is worked out from what was

@@ -43,7 +43,7 @@ def table(runs: Sequence[Judged]) -> str:
 def signals(runs: Sequence[Judged]) -> list[str]:
     """How often each spoke, and what came of it."""
     lines = [
-        "| signal | spoke in runs that broke | in runs that ended well | ended runs that broke | ended runs that ended well |"
+        "| signal | spoke in runs that broke | in runs that ended well | ended what broke | ended what ends well |"
     ]
     lines.append("|---|---:|---:|---:|---:|")
     broke, well = [run for run in runs if run.broke], [run for run in runs if not run.failed]
@@ -78,4 +78,5 @@ def _share(stopped: Sequence[bool], label: str) -> str:
     if not stopped:
         return f"{label}: no such runs.  "
     low, high = wilson_interval(sum(stopped) / len(stopped), len(stopped))
-    return f"{label}: {sum(stopped)} of {len(stopped)}, {sum(stopped) / len(stopped):.1%} [{max(low, 0):.1%}, {high:.1%}].  "
+    interval = f"[{max(low, 0):.1%}, {high:.1%}]"
+    return f"{label}: {sum(stopped)} of {len(stopped)}, {sum(stopped) / len(stopped):.1%} {interval}.  "
