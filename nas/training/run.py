@@ -14,7 +14,7 @@ from nas.fusion.models import build_model, open_branches
 from nas.measurement import Measurement
 from nas.training.config import GuardConfig, TrainingConfig
 from nas.training.data.source import DataSource
-from nas.training.device import resolve_device
+from nas.training.device import on_device, resolve_device
 from nas.training.fit import OnEpoch, Run, ShouldStop, guard_lag, resume, seed_everything
 from nas.training.guard import Guard
 from nas.training.summary import DataSummary
@@ -71,7 +71,7 @@ def train(
     resumed = resume(checkpoint, identity)
     run = Run(
         data.run_data(batch_size=config.batch_size, seed=seed, on=device),
-        config,
+        on_device(config, device),
         Guard(guard or GuardConfig()),
         lag=guard_lag(device),
         on_epoch=on_epoch,

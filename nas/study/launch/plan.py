@@ -48,13 +48,7 @@ def plan_study(config: StudyConfig, num_workers: int) -> Plan:
     """
     data, space = open_checked(config)
     suggestions = first_suggestions(config, space)
-    pace = measure_pace(
-        suggestions[0],
-        data,
-        batch_size=config.training.batch_size,
-        device=config.training.device,
-        threads=config.training.threads or max(1, cpu_count() // num_workers),
-    )
+    pace = measure_pace(suggestions[0], data, config.training, threads=max(1, cpu_count() // num_workers))
     epoch_s = data.summary.num_train / pace.train + data.summary.num_val / pace.val
     trial_s = config.training.epochs * epoch_s
     asked = config.first_calibration
