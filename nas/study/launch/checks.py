@@ -41,19 +41,21 @@ def open_checked(config: StudyConfig) -> "tuple[DataSource, SearchSpace]":
     """The data of a study file and its space over them, once everything in the file is known to fit. Imports torch.
 
     Raises:
-        UserError: the data cannot be read, or weights, sampler, constraints or calibration do not fit them.
+        UserError: the data cannot be read, or weights, batches, sampler, constraints or calibration do not fit them.
     """
     from nas.study.calibration.task import task_of
     from nas.study.launch.constraints import check_constraints
     from nas.study.search.sampler import check_sampler
     from nas.training.data import open_data
-    from nas.training.run import check_start
+    from nas.training.run import check_batches, check_start
 
     data = open_data(config.data)
     check_start(config.backbone, config.training, data.summary)
     space = SearchSpace.load(config.space).on(
         backbone=config.backbone, num_classes=data.num_classes, in_chans=data.in_chans
     )
+    if "batch" in space.norm:
+        check_batches(config.backbone, config.training, data.summary)
     check_sampler(config.sampler, space)
     check_constraints(config, space, data.input_size)
     if asked := config.first_calibration:
