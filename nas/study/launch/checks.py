@@ -4,6 +4,7 @@
 """
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nas.errors import UserError
@@ -64,8 +65,11 @@ def open_checked(config: StudyConfig) -> "tuple[DataSource, SearchSpace]":
 
 
 def describe(config: StudyConfig) -> "DataSummary":
-    """What `open_checked` finds out about the data, as another process can be told."""
-    return open_checked(config)[0].summary
+    """What `open_checked` and a look at the labels find out about the data, as another process can be told."""
+    from nas.training.data.labels import check_labels
+
+    data, _ = open_checked(config)
+    return replace(data.summary, labels=check_labels(data))
 
 
 def read_data(config: StudyConfig) -> "DataSummary":
