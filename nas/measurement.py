@@ -43,7 +43,8 @@ class EpochRecord:
     learning_rate: float
     """At the end of the epoch."""
     grad_norm: float
-    """Median over the epoch's steps of the global L2 norm of the gradients."""
+    """Median over the epoch's steps of the global L2 norm of the gradients; infinite where fp16's loss scaler skipped
+    every step."""
     train_s: float
     val_s: float
     val_top5: float | None = None

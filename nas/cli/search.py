@@ -67,8 +67,8 @@ def search(
     if study is None:
         say(f"creating study {config.name!r}: reading {config.data.source}")
         summary = read_data(config)
-        for note in summary.notes:
-            say(note)
+        for remark in summary.remarks:
+            say(remark)
         calibration = None
         if asked := config.first_calibration:
             found = measure(
@@ -105,6 +105,7 @@ def _print_plan(config: "StudyConfig", num_workers: int) -> int:
         ("space", f"{plan.space.name}: {plan.space.size:,} architectures"),
         ("backbone", f"{config.backbone.name}, {config.backbone.stem} stem"),
         ("data", config.data.source),
+        *([("labels", plan.labels.text)] if plan.labels else []),
         ("objectives", ", ".join(f"{name} {SIGNS[way]}" for name, way in config.objectives.items())),
         ("trials", f"{config.trials}, of them landmarks: {', '.join(config.landmarks)}"),
         ("sampler", f"{config.sampler}; pruner {config.pruner.name}"),

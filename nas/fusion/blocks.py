@@ -66,7 +66,7 @@ class FusedBlock(nn.Module):
             )
 
         pattern = fusion.pattern
-        # timm's name for attention at the end of the branch: p1 with λ = 1 has the weights of its SE-ResNets.
+        # timm's name for attention at the end of the branch: p1 with λ = 1 takes the weights of its SE-ResNets.
         self.se = mask(fusion.attention, channels) if pattern == "p1" else None
         self.post = mask(fusion.attention, channels) if pattern == "p2" else None
         self.pre = mask(fusion.attention, inplanes) if pattern == "p3" else None

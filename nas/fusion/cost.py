@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from nas.architecture import Architecture
 from nas.errors import UserError
@@ -49,13 +50,26 @@ def count_macs(model: nn.Module, input_size: tuple[int, int, int]) -> int:
     return macs
 
 
-def count_training_bytes(model: nn.Module, input_size: tuple[int, int, int], batch_size: int) -> int:
+def count_training_bytes(
+    model: nn.Module, input_size: tuple[int, int, int], batch_size: int, half: torch.dtype | None = None
+) -> int:
     """Bytes that one training step of SGD with momentum holds when the forward pass of a batch has ended.
 
     Weights, gradients, momentum, buffers, and every tensor that autograd keeps for the backward pass, each storage
-    once. Runs a copy without memory, as `count_macs` does.
+    once; of mixed precision the copies of the weights too. Runs a copy without memory.
+
+    Args:
+        half: what autocast computes in; None: nothing is cast.
     """
-    twin = _without_memory(model).train()
+    if half is None:
+        return _count_bytes(_without_memory(model, "meta"), input_size, batch_size, "meta")
+    # autocast passes over the meta device; a fake tensor says that it is on the CPU
+    with FakeTensorMode(), torch.autocast("cpu", half, cache_enabled=False):
+        return _count_bytes(_without_memory(model, "cpu"), input_size, batch_size, "cpu")
+
+
+def _count_bytes(twin: nn.Module, input_size: tuple[int, int, int], batch_size: int, device: str) -> int:
+    twin.train()
     own = [*twin.parameters(), *twin.buffers()]
     for parameter in twin.parameters():
         parameter.requires_grad_(True)
@@ -68,9 +82,9 @@ def count_training_bytes(model: nn.Module, input_size: tuple[int, int, int], bat
             kept[storage._cdata] = tensor  # holds the storage, so that its number is not given away
         return tensor
 
-    dtype = next(model.parameters()).dtype
+    dtype = next(twin.parameters()).dtype
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = twin(torch.empty(batch_size, *input_size, dtype=dtype, device="meta"))
+        output = twin(torch.empty(batch_size, *input_size, dtype=dtype, device=device))
     weights = sum(_num_bytes(parameter) for parameter in twin.parameters())
     buffers = sum(_num_bytes(buffer) for buffer in twin.buffers())
     del output
@@ -81,12 +95,13 @@ def _num_bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _without_memory(model: nn.Module) -> nn.Module:
-    """A deep copy whose parameters and buffers are on the meta device."""
-    meta: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+def _without_memory(model: nn.Module, device: str) -> nn.Module:
+    """A deep copy whose parameters and buffers hold nothing: on the meta device, or fake ones."""
+    empty: dict[int, Tensor] = {id(b): torch.empty(b.shape, dtype=b.dtype, device=device) for b in model.buffers()}
     for parameter in model.parameters():
-        meta[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
-    return copy.deepcopy(model, meta)
+        content = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+        empty[id(parameter)] = nn.Parameter(content, requires_grad=False)
+    return copy.deepcopy(model, empty)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +141,7 @@ def compare_cost(
     threads: int = 1,
     repeats: int = REPEATS,
     train_batch: int | None = None,
+    train_half: torch.dtype | None = None,
 ) -> CostComparison:
     """Count and time an architecture and its plain network in turns, so that a busy machine disturbs both.
 
@@ -135,6 +151,7 @@ def compare_cost(
         threads: of torch on the CPU while timing; the caller's number is put back.
         repeats: timed forward passes of each; 0: nothing is timed.
         train_batch: images in one training step, whose memory is counted; None: it is not.
+        train_half: what its forward pass is cast to; None: nothing.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("device: 'cuda' asked for, but this machine has none")
@@ -152,7 +169,7 @@ def compare_cost(
         with torch.random.fork_rng(devices=[]):
             models: dict[str, nn.Module] = {"fused": build_model(architecture), "plain": build_model(plain)}
             x = torch.randn(batch, *size, device=device)
-        costs = {name: _counted(model, size, train_batch) for name, model in models.items()}
+        costs = {name: _counted(model, size, train_batch, train_half) for name, model in models.items()}
         if repeats:
             times = time_in_turns({name: m.to(device).eval() for name, m in models.items()}, x, repeats)
             costs = {name: _timed(cost, times[name]) for name, cost in costs.items()}
@@ -161,8 +178,10 @@ def compare_cost(
     return CostComparison(**costs, input_size=size, batch=batch, device=device, threads=threads)
 
 
-def _counted(model: nn.Module, size: tuple[int, int, int], train_batch: int | None) -> Cost:
-    num_bytes = None if train_batch is None else count_training_bytes(model, size, train_batch)
+def _counted(
+    model: nn.Module, size: tuple[int, int, int], train_batch: int | None, train_half: torch.dtype | None
+) -> Cost:
+    num_bytes = None if train_batch is None else count_training_bytes(model, size, train_batch, train_half)
     return Cost(
         num_params=count_params(model),
         macs=count_macs(model, size),

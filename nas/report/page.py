@@ -29,6 +29,7 @@ from nas.report.summary_text import duration_text, value_text
 from nas.study.records import TrialRecord
 from nas.study.store.reader import Study
 from nas.study.store.urls import redact
+from nas.training.summary import LabelCheck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,7 @@ def provenance(study: Study, best: TrialRecord | None) -> tuple[tuple[str, str],
             f"{data['in_chans']} × {data['image_size']} × {data['image_size']}, {len(data['class_names'])} classes",
         ),
         ("Classes", _classes(data["class_counts"])),
+        *([("Labels", LabelCheck(**labels).text)] if (labels := data.get("labels")) else []),
         ("Data fingerprint", str(data["fingerprint"])),
         ("Search space", str(study.space.get("name") or config["space"])),
         ("Backbone", f"{config['backbone']['name']}, {config['backbone']['stem']} stem"),

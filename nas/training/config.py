@@ -167,7 +167,7 @@ class TrainingConfig(Document):
     init_from: Annotated[str, Field(min_length=1)] | None = None
     """Weights of the plain network that every candidate starts from: a file, or `timm:NAME.TAG`; unset: none."""
     precision: Precision = "32-true"
-    """Number format of forward and backward passes."""
+    """Number format of forward and backward passes. `16-mixed` needs a GPU; a CPU takes bfloat16 for it."""
     channels_last: bool = True
     """Memory layout NHWC, faster for convolutions on CPUs and on tensor cores."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"

@@ -3,6 +3,7 @@
 import torch
 
 from nas.errors import UserError
+from nas.training.config import TrainingConfig
 
 
 def resolve_device(name: str) -> torch.device:
@@ -18,3 +19,15 @@ def resolve_device(name: str) -> torch.device:
             f"device: {name!r} asked for, but this machine has {available[device.type] or 'none'} of that kind"
         )
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def on_device(config: TrainingConfig, device: torch.device) -> TrainingConfig:
+    """The configuration as it is carried out on a device: lightning has no float16 on a CPU, and takes bfloat16."""
+    if config.precision == "16-mixed" and device.type == "cpu":
+        return config.model_copy(update={"precision": "bf16-mixed"})
+    return config
+
+
+def half_of(config: TrainingConfig) -> torch.dtype | None:
+    """The type that forward passes compute in beside float32; None: they do not."""
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)

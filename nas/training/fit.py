@@ -193,7 +193,7 @@ class Run(L.Callback):
             epoch=len(self.records),
             train_loss=sum(self._losses) / len(self._losses),
             learning_rate=module.rate,
-            grad_norm=median(self._norms),
+            grad_norm=median(self._norms) if self._norms else math.inf,
             train_s=self._val_start - self._epoch_start,
             val_s=time.perf_counter() - self._val_start,
             **module.validation_result(),
@@ -202,7 +202,10 @@ class Run(L.Callback):
         if self.on_epoch is not None and (reason := self.on_epoch(record)) is not None:
             self.reason = reason
             trainer.should_stop = True
-        self._end_if(self.guard.judge(self._epoch_reading(record, module)))
+        if self._norms:
+            self._end_if(self.guard.judge(self._epoch_reading(record, module)))
+        else:
+            self._name_skipped(record, module.step - 1)
         # After the caller has stored the epoch: one that was stored but not kept is run, and judged, again.
         ends = trainer.should_stop or len(self.records) == self.config.epochs
         if self.checkpoint is not None and (ends or time.perf_counter() - self._kept >= CHECKPOINT_S):
@@ -229,6 +232,16 @@ class Run(L.Callback):
                 readings = self._inspector.readings(rows, epoch=seen.epoch, step=step)
                 self._end_if(self.guard.inspect(readings))
         module.rate_factor = self.guard.rate_factor
+
+    def _name_skipped(self, record: EpochRecord, step: int) -> None:
+        """Note an epoch in which no weight changed: it says nothing of the network."""
+        count = len(self._losses)
+        said = f"step {step}: fp16's loss scaler, which looks for its scale, skipped all {count} steps of the epoch"
+        self.guard.events.append(
+            StabilityEvent(
+                signal="skipped-epoch", epoch=record.epoch, step=step, value=count, threshold=None, message=said
+            )
+        )
 
     def _end_if(self, event: StabilityEvent | None) -> None:
         if event is not None:

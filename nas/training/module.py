@@ -77,6 +77,18 @@ class CandidateModule(L.LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         return self.model(images)  # type: ignore[no-any-return]  # a module may return anything
 
+    def scored(self, images: Tensor) -> Tensor:
+        """Logits (B, K) in float32 by which a network is judged.
+
+        What overflows half precision, whose largest number is 65,504, is computed anew in float32: there it is finite
+        unless the network is broken.
+        """
+        logits: Tensor = self(images).float()
+        if self.config.precision == "16-mixed" and not logits.isfinite().all():
+            with torch.autocast(self.device.type, enabled=False):
+                logits = self(images)
+        return logits
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD whose rate `on_train_batch_start` sets."""
         groups = parameter_groups(self.model, self.config.weight_decay)
@@ -141,7 +153,7 @@ class CandidateModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the sums."""
         images, labels = batch
-        logits = self(images).float()
+        logits = self.scored(images)
         self.val_loss_sum += F.cross_entropy(logits, labels, reduction="sum")
         K = logits.shape[1]
         self.val_top5 += (logits.topk(min(5, K)).indices == labels[:, None]).sum()
@@ -161,7 +173,7 @@ class CandidateModule(L.LightningModule):
 
     def validation_result(self) -> dict[str, float]:
         """The last validation, by the names that `EpochRecord` has for it."""
-        num_labels, num_predicted, num_agreed = self.val_counts.double().cpu()
+        num_labels, num_predicted, num_agreed = self.val_counts.cpu().double()  # Apple's GPUs have no float64
         occurs, counted = num_labels > 0, num_labels + num_predicted > 0
         f1 = 2 * num_agreed[counted] / (num_labels + num_predicted)[counted]
         return {

@@ -13,8 +13,8 @@ from nas.fusion.inherit import inherit, load_plain
 from nas.fusion.models import build_model, open_branches
 from nas.measurement import Measurement
 from nas.training.config import GuardConfig, TrainingConfig
-from nas.training.data.source import DataSource
-from nas.training.device import resolve_device
+from nas.training.data.source import DataSource, num_batches
+from nas.training.device import on_device, resolve_device
 from nas.training.fit import OnEpoch, Run, ShouldStop, guard_lag, resume, seed_everything
 from nas.training.guard import Guard
 from nas.training.summary import DataSummary
@@ -71,7 +71,7 @@ def train(
     resumed = resume(checkpoint, identity)
     run = Run(
         data.run_data(batch_size=config.batch_size, seed=seed, on=device),
-        config,
+        on_device(config, device),
         Guard(guard or GuardConfig()),
         lag=guard_lag(device),
         on_epoch=on_epoch,
@@ -108,6 +108,26 @@ def check_start(backbone: Backbone, config: TrainingConfig, summary: DataSummary
         return
     plain = Architecture.plain(backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
     inherit(build_model(plain), load_plain(config.init_from, in_chans=summary.in_chans), config.init_from)
+
+
+def check_batches(backbone: Backbone, config: TrainingConfig, summary: DataSummary) -> None:
+    """Raise a `UserError` where batch norm would have to take statistics of a single value.
+
+    Batches are nearly equal, so that one of a single image stands beside others of two at most.
+    """
+    count = num_batches(summary.num_train, config.batch_size)
+    if summary.num_train // count > 1:
+        return
+    plain = Architecture.plain(backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
+    with torch.no_grad():
+        features = build_model(plain).eval().forward_features(torch.zeros(1, *summary.input_size))
+    if features[0, 0].numel() > 1:  # of one image each channel has values enough
+        return
+    raise UserError(
+        f"training.batch_size: {config.batch_size} cuts {summary.num_train} training images into {count} batches, of "
+        f"which some hold one image, and of {summary.image_size} × {summary.image_size} pixels the last stage has one "
+        f"value a channel left, too few for batch norm; expected 3 or more, or a space of norm: group"
+    )
 
 
 def _check_fit(architecture: Architecture, data: DataSource) -> None:

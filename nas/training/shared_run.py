@@ -15,7 +15,7 @@ from nas.measurement import EpochRecord, Outcome
 from nas.training.checkpoint import CheckpointError
 from nas.training.config import GuardConfig, TrainingConfig
 from nas.training.data.source import DataSource
-from nas.training.device import resolve_device
+from nas.training.device import on_device, resolve_device
 from nas.training.fit import OnEpoch, Run, ShouldStop, guard_lag, resume, seed_everything
 from nas.training.guard import Guard
 
@@ -61,7 +61,7 @@ def fit_shared(
         open_branches(network)
     run = _SharedRun(
         data.run_data(batch_size=config.batch_size, seed=seed, on=device),
-        config,
+        on_device(config, device),
         Guard(GuardConfig.only("non-finite")),
         lag=guard_lag(device),
         on_epoch=on_epoch,

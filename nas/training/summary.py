@@ -17,6 +17,39 @@ Content = TypeVar("Content")
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelCheck:
+    """Whether labels have to do with their images; see `nas.training.data.labels`."""
+
+    num_images: int
+    """Training images that were looked at."""
+    agreement: float
+    """Share of the nearest neighbours of an image that have its label."""
+    chance: float
+    """The same where labels are dealt out anew."""
+    told: float
+    """Share of the images whose label a regression on all others finds."""
+    p: float
+    """How often labels that are dealt out anew look as well as these."""
+    meaningless: bool
+    wrong_at_most: float | None = None
+    """About how many labels are wrong at most, as a share; None where nothing can be said."""
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        seen = f"{self.agreement:.2f} of their nearest neighbours, {self.chance:.2f} by chance"
+        if self.meaningless:
+            return (
+                f"labels agree with those of their nearest neighbours no more often than by chance "
+                f"({self.agreement:.2f} against {self.chance:.2f}), nor do parts of the images tell them "
+                f"(p = {self.p:.2g}): a network can only learn them by heart; check data.source, and that each label "
+                "stands by its own image"
+            )
+        most = "" if self.wrong_at_most is None else f"; about {self.wrong_at_most:.2f} are wrong at most"
+        return f"agree with {seen}; a regression tells {self.told:.2f}{most}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSummary:
     """A data set in numbers."""
 
@@ -34,6 +67,8 @@ class DataSummary:
     """SHA-256 (hex) over what the training and validation parts hold and how they are divided."""
     notes: tuple[str, ...] = ()
     """What a reader should know of how the data was read, one line each."""
+    labels: LabelCheck | None = None
+    """Asked where a study begins; None where nobody asked, or there are too few images to say."""
 
     @property
     def num_classes(self) -> int:
@@ -44,6 +79,11 @@ class DataSummary:
     def input_size(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return (self.in_chans, self.image_size, self.image_size)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said where a study begins, one line each."""
+        return (*self.notes, self.labels.text) if self.labels and self.labels.meaningless else self.notes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -100,6 +100,36 @@ def test_memory_of_a_training_step_by_hand():
     assert count_training_bytes(model, (3, 6, 6), 5) == 4 * (3 * weights + kept)
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_memory_of_a_step_in_half_precision_by_hand(half):
+    """Kept in two bytes: what is kept in four otherwise, and a copy of each weight."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(8, 4, 1, bias=False))
+    weights = 3 * 8 * 9 + 8 * 4
+    kept = 5 * 3 * 6 * 6 + 5 * 8 * 6 * 6
+    assert count_training_bytes(model, (3, 6, 6), 5, half) == 4 * 3 * weights + 2 * (weights + kept)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_a_study_in_half_precision_counts_what_it_stores():
+    from nas.study.config import StudyConfig
+    from nas.study.run.training import known_cost
+
+    plain = Architecture.plain(Backbone(name="resnet_micro", stem="small"), num_classes=4, in_chans=1)
+
+    def megabytes(precision):
+        content = {
+            "schema": 1,
+            "name": "memory",
+            "space": "patterns",
+            "objectives": {"val_accuracy": "maximize", "peak_memory_mb": "minimize"},
+            "training": {"precision": precision},
+        }
+        return known_cost(plain, StudyConfig.parse(content, "here"), (1, 32, 32), "cpu").plain.peak_memory_mb
+
+    full, brain, half = map(megabytes, ("32-true", "bf16-mixed", "16-mixed"))
+    assert brain == half < 0.6 * full
+
+
 def test_memory_grows_with_the_batch_and_with_fusion():
     backbone = Backbone(name="resnet_micro", stem="small")
     stage = {"pattern": "p2", "attention": "cbam"}

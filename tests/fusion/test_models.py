@@ -81,7 +81,15 @@ def test_strength_zero_is_timms_network_bit_for_bit(name, patterns):
         assert torch.equal(ours(x), expected)
 
 
-@pytest.mark.parametrize(("name", "reductions"), [("resnet50", (16, 16, 16, 16)), ("resnet18", (8, 16, 16, 16))])
+@pytest.mark.parametrize(
+    ("name", "reductions"),
+    [
+        ("resnet50", (16, 16, 16, 16)),
+        ("resnet101", (16, 16, 16, 16)),
+        ("resnet18", (8, 16, 16, 16)),
+        ("resnet34", (8, 16, 16, 16)),
+    ],
+)
 def test_p1_se_is_timms_se_resnet(name, reductions):
     theirs = timm.create_model(f"se{name}", num_classes=10).eval()
     randomise(theirs)
@@ -90,6 +98,15 @@ def test_p1_se_is_timms_se_resnet(name, reductions):
     ours.load_state_dict(theirs.state_dict(), strict=True)
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(ours(x), theirs(x))
+
+
+def test_timm_rounds_the_narrowest_hidden_width_up():
+    """Why reduction 16 has no weights of seresnet18 in its first stage: 64 / 16 is 4 here and 8 there."""
+    theirs = timm.create_model("seresnet18", num_classes=10)
+    ours = timm.create_model("fusion_resnet18", fusion=[SE_R16] * 4, num_classes=10)
+    differ = [key for key, value in ours.state_dict().items() if value.shape != theirs.state_dict()[key].shape]
+    assert {key.split(".")[0] for key in differ} == {"layer1"}
+    assert {tuple(ours.state_dict()[key].shape) for key in differ if key.endswith("fc1.weight")} == {(4, 64, 1, 1)}
 
 
 def test_stages_without_fusion_are_made_of_stock_blocks():

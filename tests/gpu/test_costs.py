@@ -12,7 +12,7 @@ from nas.fusion.cost import compare_cost
 from nas.fusion.models import build_model
 from nas.space.landmarks import landmark_in
 from nas.space.space import SearchSpace
-from nas.training.config import TrainingConfig
+from nas.training.config import Precision, TrainingConfig
 from nas.training.data.source import DataSource
 from nas.training.pace import measure_pace
 from nas.training.turns import Turns
@@ -40,8 +40,9 @@ def test_a_device_can_be_taken_in_turns() -> None:
         assert torch.cuda.is_available()
 
 
-def test_the_pace_is_measured(fused: Architecture, digits: DataSource) -> None:
-    pace = measure_pace(fused, digits, batch_size=64, device="auto", limit_s=0.2)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_the_pace_is_measured(fused: Architecture, digits: DataSource, precision: Precision) -> None:
+    pace = measure_pace(fused, digits, TrainingConfig(precision=precision), limit_s=0.2)
     assert pace.device == "cuda"
     assert pace.train > 0
     assert pace.val > 0

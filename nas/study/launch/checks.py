@@ -4,6 +4,7 @@
 """
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nas.errors import UserError
@@ -41,19 +42,21 @@ def open_checked(config: StudyConfig) -> "tuple[DataSource, SearchSpace]":
     """The data of a study file and its space over them, once everything in the file is known to fit. Imports torch.
 
     Raises:
-        UserError: the data cannot be read, or weights, sampler, constraints or calibration do not fit them.
+        UserError: the data cannot be read, or weights, batches, sampler, constraints or calibration do not fit them.
     """
     from nas.study.calibration.task import task_of
     from nas.study.launch.constraints import check_constraints
     from nas.study.search.sampler import check_sampler
     from nas.training.data import open_data
-    from nas.training.run import check_start
+    from nas.training.run import check_batches, check_start
 
     data = open_data(config.data)
     check_start(config.backbone, config.training, data.summary)
     space = SearchSpace.load(config.space).on(
         backbone=config.backbone, num_classes=data.num_classes, in_chans=data.in_chans
     )
+    if "batch" in space.norm:
+        check_batches(config.backbone, config.training, data.summary)
     check_sampler(config.sampler, space)
     check_constraints(config, space, data.input_size)
     if asked := config.first_calibration:
@@ -62,8 +65,11 @@ def open_checked(config: StudyConfig) -> "tuple[DataSource, SearchSpace]":
 
 
 def describe(config: StudyConfig) -> "DataSummary":
-    """What `open_checked` finds out about the data, as another process can be told."""
-    return open_checked(config)[0].summary
+    """What `open_checked` and a look at the labels find out about the data, as another process can be told."""
+    from nas.training.data.labels import check_labels
+
+    data, _ = open_checked(config)
+    return replace(data.summary, labels=check_labels(data))
 
 
 def read_data(config: StudyConfig) -> "DataSummary":

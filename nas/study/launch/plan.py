@@ -14,7 +14,9 @@ from nas.study.config import StudyConfig
 from nas.study.launch.checks import open_checked
 from nas.study.launch.constraints import check_constraints
 from nas.study.search.sampler import FusionSampler, suggest
+from nas.training.data.labels import check_labels
 from nas.training.pace import Pace, measure_pace
+from nas.training.summary import LabelCheck
 
 SUGGESTIONS = 4
 
@@ -24,6 +26,8 @@ class Plan:
     """A study before its first trial."""
 
     space: SearchSpace
+    labels: LabelCheck | None
+    """Whether labels mean something; None where there are too few images to say."""
     suggestions: tuple[Architecture, ...]
     """What the sampler draws first, after the landmarks."""
     pace: Pace
@@ -48,13 +52,7 @@ def plan_study(config: StudyConfig, num_workers: int) -> Plan:
     """
     data, space = open_checked(config)
     suggestions = first_suggestions(config, space)
-    pace = measure_pace(
-        suggestions[0],
-        data,
-        batch_size=config.training.batch_size,
-        device=config.training.device,
-        threads=config.training.threads or max(1, cpu_count() // num_workers),
-    )
+    pace = measure_pace(suggestions[0], data, config.training, threads=max(1, cpu_count() // num_workers))
     epoch_s = data.summary.num_train / pace.train + data.summary.num_val / pace.val
     trial_s = config.training.epochs * epoch_s
     asked = config.first_calibration
@@ -62,6 +60,7 @@ def plan_study(config: StudyConfig, num_workers: int) -> Plan:
     calibration_s = sum(run.effort for run in runs) * epoch_s / num_workers
     return Plan(
         space=space,
+        labels=check_labels(data),
         suggestions=suggestions,
         pace=pace,
         epoch_s=epoch_s,

@@ -83,7 +83,7 @@ def _backbone(side: int, gpu: bool) -> Backbone:
 def _pace(config: StudyConfig, survey: Survey, device: str, threads: int) -> Pace:
     plain = Architecture.plain(config.backbone, num_classes=survey.summary.num_classes, in_chans=survey.in_chans)
     data = open_data(config.data)
-    return measure_pace(plain, data, batch_size=config.training.batch_size, device=device, threads=threads)
+    return measure_pace(plain, data, config.training.model_copy(update={"device": device}), threads=threads)
 
 
 def trial_s(config: StudyConfig, survey: Survey, pace: Pace) -> float:

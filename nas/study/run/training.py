@@ -16,7 +16,7 @@ from nas.study.config import StudyConfig
 from nas.study.store.reader import Study
 from nas.training.checkpoint import CheckpointError
 from nas.training.data import open_data
-from nas.training.device import resolve_device
+from nas.training.device import half_of, resolve_device
 from nas.training.run import train
 from nas.training.turns import Turns
 
@@ -133,4 +133,5 @@ def known_cost(
         threads=latency.threads,
         repeats=latency.repeats if timed and "latency_ms" in config.known_costs else 0,
         train_batch=config.training.batch_size if "peak_memory_mb" in config.known_costs else None,
+        train_half=half_of(config.training),
     )

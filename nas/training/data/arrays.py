@@ -124,6 +124,13 @@ class ArrayData(DataSource):
             )
         )
 
+    def sample(self, count: int) -> tuple[Tensor, Tensor]:
+        """As they are in memory, not augmented."""
+        images, labels = self._parts["train"]
+        chosen = np.random.default_rng(0).permutation(len(labels))[:count]
+        index = torch.from_numpy(np.sort(chosen))
+        return images[index].float(), labels[index]
+
     def train_batches(self, *, batch_size: int, seed: int, on: torch.device) -> TensorBatches:
         """Shuffled and augmented batches."""
         images, labels = self._on("train", on)

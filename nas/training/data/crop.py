@@ -56,7 +56,12 @@ class ResizedCrop:
     def __call__(self, images: Tensor, maps: Tensor) -> Tensor:
         """Floats (B, C, side, side)."""
         grid = F.affine_grid(maps, [*images.shape[:2], self.side, self.side], align_corners=False)
-        return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+        padding = "border"
+        if images.device.type not in ("cpu", "cuda"):  # Apple's has none before torch 2.13 (pytorch issue 125098)
+            H, W = images.shape[2:]
+            edge = torch.tensor((1 - 1 / W, 1 - 1 / H), device=grid.device)  # the middle of the outermost pixels
+            grid, padding = grid.clamp(-edge, edge), "zeros"
+        return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 @dataclass(frozen=True)

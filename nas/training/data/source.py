@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, device
 
@@ -68,6 +69,17 @@ class DataSource(ABC):
     @abstractmethod
     def test_batches(self, *, batch_size: int, on: device) -> Batches:
         """Test batches in fixed order: for the confirmation of finished searches only."""
+
+    def sample(self, count: int) -> tuple[Tensor, Tensor]:
+        """Up to ``count`` training images (n, C, H, W) as floats on the CPU, and their labels (n,): always the same."""
+        images, labels, left = [], [], count
+        for batch, classes in self.train_batches(batch_size=min(count, 64), seed=0, on=device("cpu")):
+            images.append(batch[:left])
+            labels.append(classes[:left])
+            left -= len(labels[-1])
+            if not left:
+                break
+        return torch.cat(images), torch.cat(labels)
 
     def run_data(self, *, batch_size: int, seed: int, on: device) -> "RunData":
         """The loaders of one run."""
