@@ -1,7 +1,6 @@
 """Does the runs of calibrations that belong to no study, in processes of this machine."""
 
 import multiprocessing
-import os
 import signal
 import tempfile
 import time
@@ -18,6 +17,7 @@ from nas.estimate.calibration.runner import Runner
 from nas.estimate.calibration.runs import Result, Run
 from nas.estimate.calibration.task import CalibrationTask
 from nas.estimate.ranking import Calibration
+from nas.study.launch import processes
 
 _runner: Runner | None = None
 
@@ -25,8 +25,7 @@ _runner: Runner | None = None
 def _start_worker(task: CalibrationTask, folder: Path) -> None:
     global _runner  # noqa: PLW0603  # one runner for each worker process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    parent = os.getppid()
-    _runner = Runner(task, folder=folder, should_stop=lambda: os.getppid() != parent)
+    _runner = Runner(task, folder=folder, should_stop=processes.orphan_alarm())
 
 
 def _do(run: Run) -> Result:
@@ -94,8 +93,9 @@ def _done_runs(task: CalibrationTask, runs: Sequence[Run], workers: int, folder:
         runner = Runner(task, folder=folder)
         yield from ((run, runner.do(run).result) for run in runs)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(task, folder)) as pool:
+    processes.warm_up()
+    start = {"mp_context": processes.CONTEXT, "initializer": _start_worker, "initargs": (task, folder)}
+    with ProcessPoolExecutor(workers, **start) as pool:
         try:
             futures = {pool.submit(_do, run): run for run in runs}
             for future in as_completed(futures):

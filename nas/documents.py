@@ -6,6 +6,8 @@ Every error is one line that names the file, the key, what came and what was exp
 import json
 import os
 import secrets
+import shlex
+import stat
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -148,11 +150,33 @@ def dump_document(content: Mapping[str, object], path: Path) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
-def write_atomically(path: Path, content: str | bytes, *, mode: int | None = None) -> None:
+def give_group(path: Path, group: int) -> None:
+    """Give a file or folder of this process to a group; it stays as it is where its user is not in that group."""
+    if hasattr(os, "chown") and path.stat().st_gid != group:
+        with suppress(PermissionError):
+            os.chown(path, -1, group)
+
+
+def sticky(path: Path) -> str | None:
+    """Why this account may not replace or lock a file of somebody else, if its folder's sticky bit is the reason."""
+    try:
+        folder, file = path.parent.stat(), path.stat()
+    except OSError:
+        return None
+    if not (hasattr(os, "geteuid") and folder.st_mode & stat.S_ISVTX) or os.geteuid() in (folder.st_uid, file.st_uid):
+        return None
+    return (
+        f"belongs to another user, and {path.parent} is sticky: only its owner may replace it; let the owner of "
+        f"the folder run: chmod -t {shlex.quote(str(path.parent))}"
+    )
+
+
+def write_atomically(path: Path, content: str | bytes, *, mode: int | None = None, group: int | None = None) -> None:
     """Write beside ``path``, flush to disk, then rename: a reader sees the old file or the new one.
 
     Args:
         mode: rights of the file; None: those that the user's umask leaves to every new file.
+        group: number of the group that it is given to, as by `give_group`.
 
     Raises:
         UserError: the file cannot be written.
@@ -167,8 +191,10 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int | None = Non
             os.fsync(file.fileno())
         if mode is not None:
             temporary.chmod(mode)
+        if group is not None:
+            give_group(temporary, group)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):  # there may not even be a folder
             temporary.unlink()
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be written: {sticky(path) or error.strerror}") from None

@@ -1,5 +1,6 @@
 """The machine: its cores, and the names by which it, its processes and their moments are known."""
 
+import ctypes
 import os
 import socket
 import sys
@@ -7,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 PROC = Path("/proc")
 INITIAL_NAMESPACE = "pid:[4026531836]"
@@ -73,6 +74,8 @@ def process_start(pid: int) -> int | None:
 
 def process_lives(pid: int, started: int | None = None) -> bool:
     """Whether a process of this machine exists and is no zombie; with ``started``, also that it is the same one."""
+    if os.name == "nt":
+        return _lives_on_windows(pid, _kernel32())
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -83,6 +86,30 @@ def process_lives(pid: int, started: int | None = None) -> bool:
         return True
     now = process_start(pid)
     return now is not None and started in (None, now)
+
+
+SYNCHRONIZE, WAIT_TIMEOUT, ERROR_ACCESS_DENIED = 0x00100000, 0x102, 5
+"""Of Windows' winnt.h, winbase.h and winerror.h."""
+
+
+def _kernel32() -> Any:
+    kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]  # of Windows
+    kernel32.OpenProcess.restype = ctypes.c_void_p
+    kernel32.OpenProcess.argtypes = (ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32)
+    kernel32.WaitForSingleObject.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
+    kernel32.CloseHandle.argtypes = (ctypes.c_void_p,)
+    return kernel32
+
+
+def _lives_on_windows(pid: int, kernel32: Any) -> bool:
+    """Windows has no signal that only asks: there ``os.kill(pid, 0)`` is Ctrl-C for a whole console."""
+    process = kernel32.OpenProcess(SYNCHRONIZE, False, pid)
+    if not process:
+        return bool(ctypes.get_last_error() == ERROR_ACCESS_DENIED)  # type: ignore[attr-defined]  # somebody else's
+    try:
+        return bool(kernel32.WaitForSingleObject(process, 0) == WAIT_TIMEOUT)
+    finally:
+        kernel32.CloseHandle(process)
 
 
 def _stat(pid: int) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from nas.architecture import Architecture, NormName
+from nas.documents import give_group
 from nas.errors import UserError
 from nas.estimate.brief import brief_config
 from nas.estimate.config import EstimateConfig
@@ -88,8 +89,9 @@ def train_ensemble(
                 continue
             digest = shared_digest(space, norm, data.fingerprint, training, network_seed)
             try:
-                rights = folder.stat().st_mode & 0o666
-                with FileLock(folder / f"shared-{digest}.lock", timeout=LOCK_WAIT_S, mode=rights):
+                rights, lock = folder.stat(), folder / f"shared-{digest}.lock"
+                with FileLock(lock, timeout=LOCK_WAIT_S, mode=rights.st_mode & 0o666):
+                    give_group(lock, rights.st_gid)
                     trained[norm, network_seed] = train_shared(
                         space,
                         norm,

@@ -18,6 +18,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+TABLES_VERSION = "v3.2.0.a"
+"""Alembic's name for Optuna's tables as they are now."""
+
 
 def id_of(trial: Trial | FrozenTrial) -> int:
     """A trial's key in the database: its number is one within its study only."""
@@ -40,7 +43,21 @@ def create_tables(connection: "Connection") -> None:
 
 
 class ReadByUs(RDBStorage):
-    """Optuna's storage where a subclass says how trials are read: Optuna's own way takes a millisecond for each."""
+    """Optuna's storage where a subclass says how trials are read: Optuna's own way takes a millisecond for each.
+
+    Raises:
+        RuntimeError: the tables are of another version of Optuna.
+    """
+
+    def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
+        super().__init__(url, engine_kwargs, skip_compatibility_check=True)
+        try:
+            if self._version_manager.get_current_version() != TABLES_VERSION:  # Optuna reads its migrations to know
+                self._version_manager.check_table_schema_compatibility()
+        except BaseException:
+            self.remove_session()
+            self.engine.dispose()
+            raise
 
     def read_trials(self, study_id: int, *, beyond: int, also: Collection[int]) -> list[FrozenTrial]:
         """The trials of a study whose id is greater than ``beyond``, and those of some more ids, by their ids.

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.errors import NasError, UserError
-from nas.study.companions import CONFIRM, parent_of
+from nas.study.calibration.task import stored_task
+from nas.study.companions import CALIBRATION, CONFIRM, parent_of
 from nas.study.results import BEST, FRONT, REPORT, SLURM, TIMM, owner_of, results_folder
 from nas.study.run.checkpoints import checkpoint_folder
 from nas.study.store.errors import explained
 from nas.study.store.hints import command_line
 from nas.study.store.lock import making_studies
 from nas.study.store.optuna_storage import close_storage, open_storage
+from nas.study.store.reader import open_study
 from nas.study.store.studies import StoredStudy, living_workers, remove_studies, stored_studies
 from nas.study.store.urls import redact, results_parent
 
@@ -89,9 +91,21 @@ def remove(removal: Removal) -> None:
                 folder.rmdir()
         storage = open_storage(removal.url)
         try:
-            remove_studies(storage, removal.studies)
+            remove_studies(storage, removal.studies, _tasks_left_behind(removal))
         finally:
             close_storage(storage)
+
+
+def _tasks_left_behind(removal: Removal) -> set[str]:
+    """Digests of the calibrations of which none stays; studies with equal settings and data share their results."""
+    going: set[str] = set()
+    staying: set[str] = set()
+    ids = {study.study_id for study in removal.studies}
+    for study in stored_studies(removal.url):
+        if study.whole and study.parent is not None and study.name.startswith(study.parent + CALIBRATION):
+            task = stored_task(open_study(removal.url, study.name)).digest
+            (going if study.study_id in ids else staying).add(task)
+    return going - staying
 
 
 def _remove_path(path: Path) -> None:

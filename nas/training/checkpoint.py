@@ -47,15 +47,16 @@ class Checkpoint:
     """Whether the caller stopped the run after the last epoch."""
 
     def save(self, path: Path) -> None:
-        """Write the file atomically, with the rights of its folder: who may go on with a study may read it."""
+        """Write the file atomically, with rights and group of its folder: who may go on with a study may read it."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}
         content["records"] = [asdict(record) for record in self.records]
         buffer = io.BytesIO()
         torch.save(content, buffer)
         data = buffer.getvalue()
         path.parent.mkdir(parents=True, exist_ok=True)
-        mode = path.parent.stat().st_mode & 0o666
-        write_atomically(path, MAGIC + hashlib.sha256(data).digest() + data, mode=mode)
+        folder = path.parent.stat()
+        content_bytes = MAGIC + hashlib.sha256(data).digest() + data
+        write_atomically(path, content_bytes, mode=folder.st_mode & 0o666, group=folder.st_gid)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":

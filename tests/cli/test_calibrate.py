@@ -13,6 +13,7 @@ from nas.cli import main
 from nas.study.store import tables
 from nas.study.store.engine import open_engine
 from nas.study.store.reader import calibrations_in
+from tests import warm
 from tests.cli.conftest import write_study
 from tests.study.test_crash import LIMIT_S, wait_for, worker_pids
 
@@ -68,8 +69,8 @@ def results(url: str) -> dict[str, object]:
 
 def test_killed_and_interrupted_it_is_the_same_calibration(calibrated: tuple[str, str], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'nas.db'}"
-    line = [sys.executable, "-m", "nas", *command(write_study(tmp_path), url, "--workers", 2)]
-    launcher = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = command(write_study(tmp_path), url, "--workers", 2)
+    launcher = warm.Command(*line)
     wait_for(lambda: worker_pids(url))
     killed = worker_pids(url)[0]
     os.kill(killed, signal.SIGKILL)
@@ -81,7 +82,7 @@ def test_killed_and_interrupted_it_is_the_same_calibration(calibrated: tuple[str
     (calibration,) = calibrations_in(url, "tiny")
     assert not any(trial.state == "running" for trial in calibration.trials())
     before = len(results(url))
-    again = subprocess.run(line, capture_output=True, text=True, check=False)
+    again = warm.run(*line)
     assert again.returncode == 0, again.stderr
     assert f"{RUNS - before} runs to do" in again.stderr
     assert results(url) == results(calibrated[0])

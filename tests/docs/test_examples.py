@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nas.cli import main
+from nas.estimate import ranking
 from nas.study.confirm.train import TestedTraining, confirm_networks
 from nas.study.launch.engines.local import LocalWorkers
 from nas.study.run.stop import StopFlag
@@ -22,6 +23,7 @@ from nas.study.store.trials import new_worker_id
 from tests.cli.test_init import add_unusual, write_images
 
 ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "docs" / "quickstart.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = {
     "installs packages",
@@ -31,15 +33,12 @@ NOT_RUN = {
     "needs a GPU",
     "needs the images",
 }
+FEW = ["--set=training.epochs=1", "--set=data.num_train=128", "--set=landmarks=[plain, se-everywhere]"]
 SMALL = {
-    "search studies/quickstart.yaml": [
-        "--trials=13",
-        "--set=training.epochs=1",
-        "--set=data.num_train=128",
-        "--set=estimate=full",
-    ],
-    "search studies/cued.yaml": ["--trials=8", "--set=training.epochs=1", "--set=data.num_train=128"],
-    "search studies/edge.yaml": ["--trials=3", "--workers=1", "--set=training.epochs=2", "--set=data.num_train=128"],
+    "search studies/quickstart.yaml": ["--trials=13", "--set=estimate=full", *FEW],
+    "search studies/cued.yaml": ["--trials=3", *FEW],
+    "search studies/cluttered.yaml": ["--trials=2", "--workers=1", *FEW],
+    "search studies/edge.yaml": ["--trials=3", "--workers=1", *FEW, "--set=training.epochs=2"],
     "search": ["--trials=2", "--workers=1", "--set=training.epochs=1"],
     "confirm": ["--top=1", "--seeds=2", "--workers=1"],
     "resume": ["--trials=14", "--workers=1"],
@@ -54,6 +53,9 @@ def blocks(page: Path) -> list[tuple[str | None, str, str]]:
     return [(m["why"], m["language"], m["code"]) for m in BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
+RUN = [page for page in PAGES if page != QUICKSTART and any(why is None for why, *_ in blocks(page))]
+
+
 def arguments(command: str) -> list[str]:
     """A command of the documentation as arguments of `nas`, with a small budget."""
     name, *words = shlex.split(command, comments=True)
@@ -64,8 +66,8 @@ def arguments(command: str) -> list[str]:
     return [*words, *(SMALL[longest] if longest else [])]
 
 
-def run(page: Path, folder: Path) -> None:
-    """All examples of a page in order, in ``folder``."""
+def run(page: Path) -> None:
+    """All examples of a page in order, in the working folder."""
     names: dict[str, object] = {}
     for why, language, code in blocks(page):
         if why is not None:
@@ -97,22 +99,32 @@ def prepare(folder: Path) -> None:
     add_unusual(write_images(folder / "flowers", {"daisy": 24, "rose": 24, "tulip": 24}) / "rose")
 
 
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    """Workers and their work in this process, and no more resamples of a table than show that there are some."""
+    patch.setattr("nas.study.launch.engines.local.LocalWorkers", WorkersHere)
+    patch.setitem(ranking.bootstrapped.__kwdefaults__, "resamples", 100)
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the quickstart was run: the other pages go on from its study."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    prepare(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        patch.chdir(folder)
+        run(QUICKSTART)
+    return folder
+
+
 @pytest.mark.usefixtures("forked_verification")
-def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests) -> None:
-    """The quickstart first: the other pages go on from its study."""
-    first = ROOT / "docs" / "quickstart.md"
-    done = tmp_path / "quickstart"
-    monkeypatch.setattr("nas.study.launch.engines.local.LocalWorkers", WorkersHere)
-    prepare(done)
-    monkeypatch.chdir(done)
-    run(first, done)
-    for page in (page for page in PAGES if page != first):
-        with subtests.test(page=page.name):
-            folder = tmp_path / page.stem
-            for kept in ("studies", "flowers"):  # what commands wrote there is in the way of those of other pages
-                shutil.copytree(done / kept, folder / kept)
-            monkeypatch.chdir(folder)
-            run(page, folder)
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+def test_every_example_runs(page: Path, quickstart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_small(monkeypatch)
+    for kept in ("studies", "flowers"):  # what commands wrote there is in the way of those of other pages
+        shutil.copytree(quickstart / kept, tmp_path / kept)
+    monkeypatch.chdir(tmp_path)
+    run(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -136,6 +148,6 @@ def test_a_mistake_in_a_page_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         page.write_text(f"```sh\n{code}\n```\n")
         with pytest.raises(AssertionError, match=error):
-            run(page, tmp_path)
+            run(page)
     page.write_text("```sh\nnas spaces  # a comment && more\n```\n\n```python\nx = 1\n```\n")
-    run(page, tmp_path)
+    run(page)

@@ -17,7 +17,7 @@ from selenium.webdriver.support.select import Select
 from nas.report.page import read_report, render
 from nas.study.store.reader import Study
 
-from .synthetic import kind_of_number, synthetic
+from .synthetic import SEVERAL, kind_of_number, synthetic
 from .test_page import EVIL
 
 DRIVER = shutil.which("chromedriver")
@@ -35,6 +35,7 @@ def browser() -> Iterator[Chrome]:
         "--headless=new",
         "--no-sandbox",
         "--disable-dev-shm-usage",
+        "--disable-gpu",
         "--hide-scrollbars",
         "--window-size=1280,900",
     ):
@@ -45,17 +46,21 @@ def browser() -> Iterator[Chrome]:
 
 
 @pytest.fixture(scope="module")
-def pages(study: Study, several: Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One objective, and several."""
-    folder = tmp_path_factory.mktemp("page")
-    for name, one in (("study", study), ("several", several)):
-        (folder / f"{name}.html").write_text(render(read_report(one)))
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One objective, and several; with trials of every kind, and no more: each cell is looked at."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name, keys in (("study", {}), ("several", SEVERAL)):
+        study = synthetic(f"sqlite:///{folder / name}.db", 30, name=name, **keys)
+        (folder / f"{name}.html").write_text(render(read_report(study)))
     return {name: folder / f"{name}.html" for name in PLOTS}
 
 
 @pytest.fixture(scope="module")
-def page(pages: dict[str, Path]) -> Path:
-    return pages["study"]
+def page(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a hundred trials."""
+    path = tmp_path_factory.mktemp("page") / "study.html"
+    path.write_text(render(read_report(study)))
+    return path
 
 
 def show(browser: Chrome, page: Path, *, scheme: str = "light", width: int = 1280) -> None:

@@ -25,6 +25,7 @@ from nas.study.calibration.task import stored_task, task_of
 from nas.study.calibration.work import CalibrationWorker
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
+from nas.study.removal import plan_removal, remove
 from nas.study.run.stop import StopFlag
 from nas.study.store import tables
 from nas.study.store.calibrations import results_of
@@ -287,6 +288,20 @@ def test_status_shows_it_until_it_is_done(
     worker_on(open_study(url, calibration.name)).run()
     assert main(["status", "--storage", url]) == 0
     assert calibration.name not in capsys.readouterr().out
+
+
+def test_results_go_with_the_last_study_that_was_calibrated_by_them(
+    config: StudyConfig, url: str, task: CalibrationTask
+) -> None:
+    other = config.model_copy(update={"name": "t"})
+    calibrations = [prepared(one, url, task) for one in (config, other)]
+    worker_on(calibrations[0]).run()
+    before = results_of(url, task.digest)
+    assert len(before) == len(task.runs)
+    remove(plan_removal(url, "s"))
+    assert results_of(url, task.digest) == before
+    remove(plan_removal(url, "t"))
+    assert results_of(url, task.digest) == {}
 
 
 def fully_trained(config: StudyConfig) -> StudyConfig:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from nas.errors import UserError
 from nas.report.health import health_text
+from nas.study import doctor
 from nas.study.doctor import Health, examine, recover
 from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.store import tables
@@ -20,6 +21,7 @@ from nas.study.store.reader import Study
 from nas.study.store.trials import Ledger
 from nas.study.store.urls import DEFAULT_URL
 from nas.study.store.workers import GRACE_VARIABLE, grace_s, join
+from tests import warm
 
 from .test_ledger import ELSEWHERE, EPOCH, plain_of
 
@@ -63,7 +65,7 @@ def broken(stored: Study, storage: Storage, space: object) -> Study:
 
 
 def test_a_study_is_examined_and_mended(broken: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.study.doctor.SECOND_LOOK_S", 0.1)  # the command below waits for its signs of life in full
+    monkeypatch.setattr("nas.study.doctor.SECOND_LOOK_S", 0.1)
     found = examine(broken)
     assert (found.dead_workers, found.stale_trials) == (("gone",), (1,))
     assert found.orphan_checkpoints == (".trial-0.ckpt.abc", "trial-77.ckpt")
@@ -76,6 +78,10 @@ def test_a_study_is_examined_and_mended(broken: Study, monkeypatch: pytest.Monke
     assert (after.dead_workers, after.stale_trials, after.orphan_checkpoints) == ((), (), ())
     kept = {path.name for path in CheckpointFolder(broken).folder.iterdir()}
     assert kept == {"trial-0.ckpt", "trial-1.ckpt", "trial-2.ckpt", ".trial-2.ckpt.abc", "notes.txt"}
+
+
+def look_again_soon() -> None:
+    doctor.SECOND_LOOK_S = 0.1  # in the process of the command
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -91,8 +97,9 @@ def test_commands_show_it_without_torch_optuna_or_numpy(broken: Study) -> None:
     assert json.loads(done.stdout)["health"]["stale_trials"] == [1]
     text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert "1 stale trials, 1 dead workers, 2 orphan checkpoints; mend that with: nas recover s --storage" in text
-    run = [sys.executable, "-m", "nas", "recover", "s", "--storage", broken.url, "--json"]
-    mended = json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    done = warm.run("recover", "s", "--storage", broken.url, "--json", before=look_again_soon)
+    done.check_returncode()
+    mended = json.loads(done.stdout)
     assert (mended["put_back"], mended["removed_checkpoints"], mended["integrity"]) == (1, 2, "ok")
 
 

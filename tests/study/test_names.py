@@ -80,3 +80,10 @@ def test_a_companion_is_not_gone_on_with_by_its_own_name(tmp_path: Path, ending:
         UserError, match=f"works for the study 'a b' and goes on with it: nas {command} 'a b' --storage"
     ):
         open_own_study(study.url, study.name)
+
+
+def test_a_calibration_is_gone_on_with_by_the_file_of_its_study(tmp_path: Path) -> None:
+    study = made(tmp_path, "a b/calibration/0a1b2c3d")
+    said = r"is the calibration of 'a b' .*: nas calibrate STUDY.yaml --storage \S+, or nas search where a search"
+    with pytest.raises(UserError, match=said):
+        open_own_study(study.url, study.name)

@@ -15,10 +15,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 import nas
+from benchmarks.objectives import hypervolume
+from nas.errors import UserError
 from nas.study import optuna_private
-from nas.study.pareto import hypervolume
 from nas.study.store import tables
+from nas.study.store.optuna_storage import open_storage
 from nas.study.store.optuna_trials import stored_number
+from nas.study.store.reader import Study
 
 
 def test_the_package_touches_private_parts_in_one_file() -> None:
@@ -37,6 +40,14 @@ def test_a_trial_knows_its_key_in_the_database() -> None:
 def test_optunas_memory_of_a_study_asks_for_trials_where_we_answer() -> None:
     asked = inspect.signature(RDBStorage._get_trials).parameters
     assert list(asked) == ["self", "study_id", "states", "included_trial_ids", "trial_id_greater_than"]
+
+
+def test_tables_of_another_version_of_optuna_are_refused(storage: RDBStorage, stored: Study) -> None:
+    assert storage.get_current_version() == storage.get_head_version() == optuna_private.TABLES_VERSION
+    with storage.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'v3.0.0.d'"))
+    with pytest.raises(UserError, match=r"no longer compatible with the table schema .* optuna storage upgrade"):
+        open_storage(stored.url)
 
 
 def test_our_names_for_optunas_tables_are_theirs(storage: RDBStorage) -> None:

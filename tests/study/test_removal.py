@@ -36,7 +36,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "checkpoints"))
 
 
-def made(url: str, name: str, confirms: Study | None = None) -> Study:
+def made(url: str, name: str, confirms: Study | None = None, landmark: str = "plain") -> Study:
     """A study that has done some work: a row in most tables, a checkpoint, results."""
     study = create_study(StudyConfig(name=name, space="patterns"), "", url, lambda _: SUMMARY)
     storage = open_storage(url)
@@ -44,7 +44,7 @@ def made(url: str, name: str, confirms: Study | None = None) -> Study:
     join(storage.engine, study.study_id, ledger.worker_id, "cpu")
     ledger.take_waiting()
     trial = optuna.load_study(study_name=name, storage=storage).ask()
-    ledger.own(trial._trial_id, landmark_in(SearchSpace.from_dict(study.space), "plain"), "plain")
+    ledger.own(trial._trial_id, landmark_in(SearchSpace.from_dict(study.space), landmark), landmark)
     with storage.engine.begin() as connection:
         event = {
             "trial_id": trial._trial_id,
@@ -71,14 +71,13 @@ def made(url: str, name: str, confirms: Study | None = None) -> Study:
 
 
 def everything(url: str) -> Everything:
-    """All rows of all tables but those of architectures, which belong to no study."""
+    """All rows of all tables."""
     with open_engine(url).connect() as connection:
         found = sa.MetaData()
         found.reflect(connection)
         return {
             table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr)
             for table in found.sorted_tables
-            if table.name != "nas_architectures"
         }
 
 
@@ -156,6 +155,18 @@ def test_a_companion_goes_with_its_study(url: str) -> None:
     deleted_with_optuna(url, "s/confirm/100000")
     delete(url, "s/confirm/100000")
     assert [row.companions for row in rows(url)] == [()]
+
+
+def test_architectures_go_with_the_last_trial_that_owns_them(url: str) -> None:
+    made(url, "other")
+    before = everything(url)
+    made(url, "s", landmark="se-post")
+    made(url, "t", landmark="se-post")
+    assert len(everything(url)["nas_architectures"]) == 2
+    delete(url, "t")
+    assert len(everything(url)["nas_architectures"]) == 2
+    delete(url, "s")
+    assert everything(url) == before
 
 
 def test_a_name_that_is_not_there(url: str) -> None:

@@ -2,7 +2,6 @@
 
 import socket
 import sqlite3
-import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from nas.study.run.training import OnEpoch
 from nas.study.run.worker import Worker
 from nas.study.store.reader import Study, open_study
 from nas.training.tracking import Tracking, check_tracker
+from tests import warm
 from tests.cli.conftest import write_study
 from tests.study.conftest import SUMMARY
 
@@ -102,13 +102,16 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert sorted(path.name for path in run.parent.iterdir()) == ["trial-0", "trial-1"]
 
 
-def test_mlflow(tmp_path: Path) -> None:
+def worked_for_mlflow(arguments: list[str]) -> int:
+    worked(Path(arguments[0]), "mlflow")
+    return 0
+
+
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own: MLflow's use of SQLAlchemy warns, and warnings are errors here."""
     pytest.importorskip("mlflow")
-    code = (
-        "import sys, pathlib; from tests.study.test_tracking import worked\nworked(pathlib.Path(sys.argv[1]), 'mlflow')"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True, env={"DO_NOT_TRACK": "1"})
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    warm.run(tmp_path, program=worked_for_mlflow).check_returncode()
     with sqlite3.connect(tmp_path / "tracking" / "mlflow.db") as database:
         runs = dict(database.execute("SELECT name, status FROM runs"))
         curve = "SELECT step, value FROM metrics JOIN runs USING (run_uuid) WHERE key = 'val_accuracy' AND name = ?"

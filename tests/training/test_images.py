@@ -1,5 +1,6 @@
 """Image folders as `data.reading` 1 reads them, and timm's other schemes."""
 
+import multiprocessing
 import random
 import shutil
 
@@ -102,12 +103,19 @@ def test_validation_images_are_standardised_and_fixed(image_folder):
     np.testing.assert_allclose(first[0][0][0, 0].numpy(), expected, atol=1e-4)
 
 
-def test_loader_processes_give_the_same_batches(image_folder):
-    def labels_and_sum(workers):
-        batches = open_data(config(image_folder, workers=workers)).train_batches(batch_size=16, seed=0, on=CPU)
-        return [(y.tolist(), x.sum().item()) for x, y in batches]
+def test_loader_processes_give_the_same_batches(image_folder, tmp_path, monkeypatch):
+    """Also where the folder of temporary files is cleaned meanwhile."""
+    sockets = tmp_path / "sockets"
+    sockets.mkdir()
+    monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", str(sockets))
 
-    assert labels_and_sum(0) == labels_and_sum(1)
+    def labels_and_sum(workers):
+        batches = open_data(config(image_folder, workers=workers)).train_batches(batch_size=4, seed=0, on=CPU)
+        for x, y in batches:
+            shutil.rmtree(sockets, ignore_errors=True)
+            yield y.tolist(), x.sum().item()
+
+    assert list(labels_and_sum(1)) == list(labels_and_sum(0))
 
 
 def test_the_fingerprint_sees_a_changed_file(image_folder):

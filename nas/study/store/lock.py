@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
+from nas.documents import give_group, sticky
 from nas.errors import StorageError, UserError
 from nas.measurement import Interrupted
 from nas.study.store.errors import explained
@@ -72,8 +73,11 @@ def _file_lock(url: str, path: Path, number: int, should_stop: Callable[[], bool
             raise Interrupted from None
         raise _not_given(url, f"process {_holder(file) or '(unknown)'}") from None
     except PermissionError:
-        raise UserError(f"{file}: not writable for this account; its owner has to run: chmod a+rw {file}") from None
+        why = sticky(file) or f"not writable for this account; its owner has to run: chmod a+rw {file}"
+        raise UserError(f"{file}: {why}") from None
     try:
+        if path.exists():
+            give_group(file, path.stat().st_gid)
         yield
     finally:
         lock.release()

@@ -162,7 +162,10 @@ def close_storage(storage: RDBStorage) -> None:
 def _connect(url: str) -> TrialStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with explained(url):
-        return TrialStorage(url)
+        try:
+            return TrialStorage(url)
+        except RuntimeError as error:
+            raise UserError(f"{redact(url)}: {' '.join(str(error).split())}") from error
 
 
 def read_only_storage(url: str) -> optuna.storages.RDBStorage:

@@ -1,8 +1,9 @@
 """Rights of what lies beside an SQLite database: who may work on its studies may use it too."""
 
-import os
-from contextlib import suppress
+import stat
 from pathlib import Path
+
+from nas.documents import give_group
 
 
 def give_rights_of(database: Path, path: Path) -> None:
@@ -13,8 +14,6 @@ def give_rights_of(database: Path, path: Path) -> None:
     found = database.stat()
     mode = found.st_mode & 0o666
     if path.is_dir():
-        mode |= (mode & 0o444) >> 2
-    if hasattr(os, "chown") and path.stat().st_gid != found.st_gid:
-        with suppress(PermissionError):  # who is not in the database's group cannot give files to it
-            os.chown(path, -1, found.st_gid)
+        mode |= (mode & 0o444) >> 2 | path.stat().st_mode & stat.S_ISGID  # what is made in it has its group too
+    give_group(path, found.st_gid)
     path.chmod(mode)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from nas.errors import UserError
-from nas.study.companions import CONFIRM, parent_of
+from nas.study.companions import CALIBRATION, CONFIRM, parent_of
 from nas.study.records import ALIVE_S
 from nas.study.store import deaths, tables
 from nas.study.store.clock import clock
@@ -77,6 +77,12 @@ def open_own_study(url: str, name: str) -> Study:
     parent = parent_of(name)
     if parent is None:
         return study
+    if name.startswith(parent + CALIBRATION):  # it may be there before the study, whose file it goes on with
+        file = command_line("calibrate", "STUDY.yaml", url=url)
+        raise UserError(
+            f"study {name!r} is the calibration of {parent!r} and goes on with the file of that study: {file}, or nas "
+            "search where a search began it"
+        )
     command = "confirm" if name.startswith(parent + CONFIRM) else "resume"
     own = command_line(command, parent, url=url)
     raise UserError(f"study {name!r} works for the study {parent!r} and goes on with it: {own}")
@@ -186,11 +192,14 @@ def living_workers(url: str, study_ids: Collection[int]) -> list[str]:
     return [w for w, seen in rows if w not in dead and (w in holders or now - seen < ALIVE_S)]
 
 
-def remove_studies(storage: "RDBStorage", studies: Sequence[StoredStudy]) -> None:
+def remove_studies(storage: "RDBStorage", studies: Sequence[StoredStudy], tasks: Collection[str]) -> None:
     """Remove studies from Optuna's tables and from ours. What a crash in between leaves, another call removes.
 
     Rows of other studies stay, also where their trials have got the numbers of trials that Optuna had deleted.
-    Architectures stay: they belong to no study, and another may be about to use one.
+    Architectures go with the last trial that owns them.
+
+    Args:
+        tasks: digests of calibrations whose results nobody needs any more.
     """
     for study in studies:
         if study.whole:
@@ -204,3 +213,9 @@ def remove_studies(storage: "RDBStorage", studies: Sequence[StoredStudy]) -> Non
             connection.execute(sa.delete(table).where(gone))
         for table in (table for table in tables.metadata.sorted_tables if "study_id" in table.c):
             connection.execute(sa.delete(table).where(table.c.study_id.in_(ids)))
+        connection.execute(sa.delete(tables.calibrations).where(tables.calibrations.c.task.in_(tasks)))
+        if connection.dialect.name == "postgresql":  # SQLite has one writer; here another may be giving one to a trial
+            connection.exec_driver_sql(f"LOCK TABLE {tables.architectures.name} IN SHARE ROW EXCLUSIVE MODE")
+        digest = tables.architectures.c.digest
+        owned = sa.exists().where(tables.trials.c.digest == digest)
+        connection.execute(sa.delete(tables.architectures).where(sa.not_(owned)))

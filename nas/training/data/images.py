@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from nas.training.data.source import Batches, DataSource, epoch_seed, num_batche
 from nas.training.data.streams import open_stream
 from nas.training.data.verify import verify
 from nas.training.summary import DataSummary, Part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Files = ImagePart | FilePart
 
@@ -103,6 +106,29 @@ class _Order(Sampler[list[tuple[int, int]]]):
             seeds = generator.integers(2**31, size=self.num_images)
         for batch, batch_seeds in zip(np.array_split(order, len(self)), np.array_split(seeds, len(self)), strict=True):
             yield list(zip(batch.tolist(), batch_seeds.tolist(), strict=True))
+
+
+Arrays = tuple["NDArray[np.uint8]", "NDArray[np.int64]"]
+"""Images (B, C, H, W) and their labels (B,)."""
+
+
+def _collate(items: list[tuple[Any, int]]) -> Arrays:
+    """A batch as arrays, which go through a pipe: tensors go through sockets, whose folder may be cleaned away."""
+    images, labels = fast_collate(items)
+    return images.numpy(), labels.numpy()
+
+
+class _Tensors:
+    """The batches of a loader of arrays as tensors."""
+
+    def __init__(self, loader: "DataLoader[Any]") -> None:  # of `Arrays`: its own type is that of an image
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in self._loader)
 
 
 class _LoaderBatches:
@@ -185,10 +211,12 @@ class ImageData(DataSource):
             _Decoded(self._parts[part], transform, "L" if self.in_chans == 1 else "RGB"),
             batch_sampler=order,
             num_workers=config.workers,
-            collate_fn=fast_collate,
+            collate_fn=_collate,
             persistent_workers=config.workers > 0,
             multiprocessing_context="spawn" if config.workers else None,
             generator=torch.Generator(),  # else each epoch draws from the global one
         )
-        prefetching = PrefetchLoader(loader, mean=self._mean, std=self._std, channels=self.in_chans, device=on)
+        prefetching = PrefetchLoader(
+            _Tensors(loader), mean=self._mean, std=self._std, channels=self.in_chans, device=on
+        )
         return _LoaderBatches(prefetching, order, self._parts[part])

@@ -1,8 +1,8 @@
 """How many workers fit on which devices, and what happens when the memory of a shared one runs out."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from nas.study.launch.engines.local import deal
 from nas.study.run.training import Training
 from nas.study.store.reader import open_study
 from nas.training.data import open_data
+from tests import warm
 from tests.cli.conftest import write_study
 
 
@@ -78,29 +79,25 @@ def test_only_on_a_shared_device_a_candidate_without_memory_is_not_to_blame(
         measure(None, on_epoch=lambda _: None, should_stop=lambda: False, checkpoint=tmp_path / "x")  # type: ignore[arg-type]
 
 
-NO_MEMORY = """
-import wrapt
+def no_memory_where_it_is_shared() -> None:
+    """In the process of a command; its workers are forks of it."""
 
-@wrapt.when_imported("nas.study.run.training")
-def _(objective):
-    import torch
-
-    def no_memory():
+    def no_memory() -> NoReturn:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")
 
-    train = objective.Training.robust
-    objective.Training.robust = lambda self, run, path: train(self, no_memory if self.shared else run, path)
-"""
+    robust = Training.robust
+
+    def shared_robust(self: Training, run: Callable[[], Any], path: Path) -> Any:
+        return robust(self, no_memory if self.shared else run, path)
+
+    Training.robust = shared_robust  # type: ignore[method-assign]
 
 
-def test_fewer_workers_share_a_device_whose_memory_ran_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sitecustomize.py").write_text(NO_MEMORY)  # every python that is started reads it
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+def test_fewer_workers_share_a_device_whose_memory_ran_out(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'nas.db'}"
     training = {"epochs": 1, "batch_size": 64, "threads": None}  # the workers share the cores out
     file = write_study(tmp_path, trials=3, training=training)
-    command = [sys.executable, "-m", "nas", "search", str(file), "--storage", url]
-    done = subprocess.run([*command, "--per-device", "2"], capture_output=True, text=True, check=False, timeout=300)
+    done = warm.run("search", file, "--storage", url, "--per-device", "2", before=no_memory_where_it_is_shared)
     assert done.returncode == 0, done.stderr
     assert "2 workers" in done.stderr
     assert "auto: out of memory, shared by 1 from now on; the trial waits again" in done.stderr
