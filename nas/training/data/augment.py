@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from nas.training.augment_config import Crop, RecipeName
+from nas.training.augment_config import RANDAUGMENT, Crop, RecipeName
 from nas.training.config import STREAMS, DataConfig
 
 CROP_SCALE = (0.35, 1.0)
@@ -22,6 +22,8 @@ class Augmentation:
     crop: Crop = "none"
     flip: float = 0.0
     color: float = 0.0
+    randaugment: tuple[int, int] | None = None
+    """Magnitude, and how many changes."""
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -55,6 +57,9 @@ def augmentation_of(config: DataConfig) -> Augmentation:
     """The recipe with the changes of the study file."""
     recipe = RECIPES[config.recipe or _usual_recipe(config)]
     changes = config.augment.model_dump(exclude_none=True)
+    if written := RANDAUGMENT.fullmatch(changes.pop("randaugment", "")):
+        magnitude, num_changes = map(int, written.groups())
+        changes = {"color": 0.0, **changes, "randaugment": (magnitude, num_changes)}  # it has colours of its own
     if config.augment.crop == "pad":  # asked for by name: at every size that has a pixel to give
         changes["smallest_shifted"] = SHIFT
     return replace(recipe, **changes)

@@ -53,6 +53,11 @@ def _check_augmentation(config: DataConfig) -> None:
                 f"{config.source}: data.augment.{key}: not possible for images that are decoded while they are used; "
                 f"expected 0, got {getattr(chosen, key):g}"
             )
+    if config.augment.randaugment:
+        raise DataError(
+            f"{config.source}: data.augment.randaugment: not possible for images that are decoded while they are used; "
+            f"expected none, got {config.augment.randaugment}"
+        )
     if config.augment.color and config.in_chans == 1:
         raise DataError(
             f"{config.source}: data.augment.color: grey images that are decoded while they are used keep their "
