@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from nas.training.augment_config import RANDAUGMENT, Crop, RecipeName
-from nas.training.config import STREAMS, DataConfig
+from nas.training.config import EMNIST_SPLITS, STREAMS, DataConfig
 
 CROP_SCALE = (0.35, 1.0)
 """Area of a resized crop: gentler than torchvision's 8 %, because candidates train briefly."""
@@ -45,10 +45,13 @@ RECIPE_OF: dict[str, RecipeName] = {
     "torch/mnist": "digits",
     "torch/kmnist": "digits",
     "torch/qmnist": "digits",
+    "torch/svhn": "digits",
+    **dict.fromkeys((f"torch/emnist/{split}" for split in EMNIST_SPLITS), "digits"),
     "fashion-mnist": "cifar",
     "torch/fashion_mnist": "cifar",
     "torch/cifar10": "cifar",
     "torch/cifar100": "cifar",
+    "torch/stl10": "cifar",
 }
 """Where a source is not named here: `imagenet`."""
 
