@@ -14,12 +14,13 @@ from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
 from nas.training.data.augment import augmentation_of
 from nas.training.data.decode import Recipe
-from nas.training.data.decoded import MARGIN, Kept, chunks_of, decoded_folder
+from nas.training.data.decoded import MARGIN, Kept, chunks_of
 from nas.training.data.decoding import decode_chunks, refuse
 from nas.training.data.division import FilePart, FolderList, list_folder
 from nas.training.data.folder import shown
 from nas.training.data.images import ImageData
 from nas.training.data.levels import levels_in
+from nas.training.data.places import decoded_folder, remember
 from nas.training.data.progress import Progress, Tell
 from nas.training.data.source import DataSource
 from nas.training.summary import Part
@@ -57,6 +58,8 @@ def open_folder(config: DataConfig, tell: Tell) -> DataSource:
     listed = list_folder(config)
     mode = "L" if listed.summary.in_chans == 1 else "RGB"
     root = decoded_folder(config)
+    if root is not None:
+        remember(root, tell)
     levels = levels_in(listed.parts["train"], root)
     parts = {part: replace(files, levels=levels) for part, files in listed.parts.items() if len(files)}
     recipes = {part: recipe_of(config, part, listed.summary.image_size) for part in parts}
