@@ -34,6 +34,8 @@ class DataSummary:
     """SHA-256 (hex) over what the training and validation parts hold and how they are divided."""
     notes: tuple[str, ...] = ()
     """What a reader should know of how the data was read, one line each."""
+    no_room: bool = False
+    """Whether decoded images were to be kept and found no room: each is decoded whenever it is used."""
 
     @property
     def num_classes(self) -> int:

@@ -69,7 +69,7 @@ def open_folder(config: DataConfig, tell: Tell) -> DataSource:
             return _mapped(config, listed, kept, tell)
     for part, files in parts.items():
         _verify(files, mode, recipes[part], tell)
-    return ImageData(config, listed.summary, parts)
+    return ImageData(config, replace(listed.summary, no_room=root is not None), parts)
 
 
 def recipe_of(config: DataConfig, part: Part, size: int) -> Recipe:
@@ -86,7 +86,8 @@ def _has_room(root: Path, needed: int, tell: Tell) -> bool:
         return True
     tell(
         f"{root}: decoded images need {needed / 1e9:.1f} GB, and {max(0, free) / 1e9:.1f} GB are free: each image is "
-        "decoded whenever it is used, which is slower; data.cache names another place"
+        "decoded whenever it is used, which is slower, and a study that begins so goes on so; data.cache names another "
+        "place"
     )
     return False
 
