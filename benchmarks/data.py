@@ -38,7 +38,7 @@ from nas.training.config import DataConfig, TrainingConfig  # noqa: E402
 from nas.training.data import open_data  # noqa: E402
 from nas.training.data.arrays import ArrayData, ArrayPart  # noqa: E402
 from nas.training.data.images import ImageData  # noqa: E402
-from nas.training.data.listing import ImageList, ImagePart  # noqa: E402
+from nas.training.data.listing import ImagePart  # noqa: E402
 from nas.training.data.source import Batches, DataSource  # noqa: E402
 
 RESULTS = HERE / "results" / "data.json"
@@ -63,7 +63,7 @@ def one_by_one(data: ArrayData, part: ArrayPart) -> ImageData:
     """The first images of a part, loaded as image files are."""
     first = np.arange(ONE_BY_ONE)
     listed = ImagePart(Decoded(part), first, part.labels[first])
-    return ImageData(DataConfig(source="torch/imagenet:x"), ImageList(data.summary, {"train": listed, "val": listed}))
+    return ImageData(DataConfig(source="torch/imagenet:x"), data.summary, {"train": listed, "val": listed})
 
 
 def made(side: int) -> tuple[ArrayData, ArrayPart]:

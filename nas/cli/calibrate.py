@@ -102,6 +102,7 @@ def measure(
     from nas.study.calibration.task import task_of
     from nas.study.launch.create import provenance
 
+    study = study.on_data(summary)
     task = task_of(study, summary, config)
     calibration = prepare_calibration(study, text, storage, task, summary=summary, provenance=provenance(), force=force)
     if calibration is not None:

@@ -12,7 +12,8 @@ def delete(
     study_name: Annotated[str | None, typer.Argument(metavar="STUDY", help="Name of a stored study.")] = None,
     storage: Storage = DEFAULT_URL,
     cache: Annotated[
-        bool, typer.Option("--cache", help="Remove the decoded images of the cache folder instead of a study.")
+        bool,
+        typer.Option("--cache", help="Remove decoded images, also those that `data.cache` placed, instead of a study."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> int:
@@ -47,7 +48,9 @@ def delete(
 
 
 def _delete_cache() -> int:
-    from nas.training.data.decoded import decoded_cache, remove_decoded
+    from nas.training.data.folder import shown
+    from nas.training.data.places import remove_decoded
 
-    typer.echo(f"removed: {remove_decoded():,} bytes of decoded images in {decoded_cache()}")
+    for removed in remove_decoded():
+        typer.echo(f"removed: {removed.num_bytes:,} bytes of decoded images in {shown(removed.place)}")
     return 0

@@ -8,7 +8,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from nas.training.data.arrays import ArrayData
 from nas.training.data.batches import TensorBatches
-from nas.training.data.decode import SMALL_SIZE
+from nas.training.data.decode import eval_crop
 from nas.training.data.source import DataSource
 from nas.training.data.torch_sets import NUM_TEST
 
@@ -26,11 +26,11 @@ def preprocessing_of(data: DataSource) -> dict[str, Any]:
     mean, std = _statistics(data)
     kind = data.summary.source.partition(":")[0]
     in_memory = kind.lower() in NUM_TEST and isinstance(data, ArrayData)
-    whole = kind in WHOLE_IMAGE or in_memory or data.summary.image_size < SMALL_SIZE
+    whole = kind in WHOLE_IMAGE or in_memory
     return {
         "input_size": list(data.input_size),
         "interpolation": "bilinear",
-        "crop_pct": 1.0 if whole else 0.875,
+        "crop_pct": 1.0 if whole else eval_crop(data.summary.image_size),
         "crop_mode": "center",
         "mean": mean,
         "std": std,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictInt, field_validator, model_validator
 
@@ -16,6 +16,9 @@ from nas.space.landmarks import LANDMARKS
 from nas.study.companions import CALIBRATION, CANDIDATES, CONFIRM, check_new_name
 from nas.study.goals import KNOWN_COSTS, QUALITIES, Constraint, Direction, Objectives, Quantity
 from nas.training.config import DataConfig, GuardConfig, Tracker, TrainingConfig
+
+if TYPE_CHECKING:
+    from nas.training.summary import DataSummary
 
 RUNTIME_KEYS = ("trials", "workers", "timeout_s", "tracking")
 """What may change when a stored study goes on; everything else decides what a score means."""
@@ -205,11 +208,19 @@ class StudyConfig(Document):
         data, training = self.data, self.training
         if data.kind == stored.data.kind:
             data = data.model_copy(update={"source": stored.data.source})
+        if stored.data.cache == "off":  # asked for, or because there was no room when the study began
+            data = data.model_copy(update={"cache": "off"})
         if "reading" not in data.model_fields_set:
             data = data.model_copy(update={"reading": stored.data.reading})
         if _ends_alike(training.init_from, stored.training.init_from):
             training = training.model_copy(update={"init_from": stored.training.init_from})
         return self.model_copy(update={"data": data, "training": training})
+
+    def on_data(self, summary: "DataSummary") -> Self:
+        """This study as it is stored: where decoded images found no room, it never looks for any again."""
+        if not summary.no_room:
+            return self
+        return self.model_copy(update={"data": self.data.model_copy(update={"cache": "off"})})
 
     @property
     def goals(self) -> Objectives:

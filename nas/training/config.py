@@ -24,6 +24,15 @@ SCHEMES = ("torch", "hfds", "hfids", "tfds", "wds")
 """Prefixes of timm's create_dataset, beside folders."""
 STREAMS = ("hfids", "tfds", "wds")
 """Those that are read once into memory."""
+EMNIST_SPLITS = {
+    "byclass": 116_323,
+    "bymerge": 116_323,
+    "balanced": 18_800,
+    "letters": 20_800,
+    "digits": 40_000,
+    "mnist": 10_000,
+}
+"""How EMNIST is divided into classes, and test images of each."""
 DATA_SOURCES = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8 × 8 grey pixels",
     "noisy-digits": "those digits under noise",
@@ -32,7 +41,7 @@ DATA_SOURCES = {
     "fashion-mnist[:PATH]": "70,000 grey pictures of clothes, 28 × 28 pixels: Debian's dataset-fashion-mnist, or PATH",
     "folder:PATH": "images in one folder a class, or in train/, val/ and test/ with such folders",
     "python:MODULE:FUNCTION": "what a function of yours returns: arrays, or a map-style data set of PyTorch",
-    "torch/NAME:ROOT": "a data set of torchvision on disk: cifar10, cifar100, mnist, imagenet, …",
+    "torch/NAME:ROOT": "torchvision's on disk: cifar10, cifar100, mnist, emnist/letters, svhn, stl10, imagenet, …",
     "hfds/NAME[:ROOT]": "a data set of the Hugging Face hub (needs the package datasets)",
     "hfids/NAME[:ROOT]": "the same as a stream, read once into memory",
     "tfds/NAME[:ROOT]": "a data set of TensorFlow Datasets, read once into memory (needs its package)",
@@ -52,15 +61,15 @@ class DataConfig(Document):
     `python:MODULE:FUNCTION` (or `python:FILE.py:FUNCTION`), or a scheme of timm, as in `torch/cifar10:PATH`. A relative
     path starts at the study file's folder."""
     image_size: Count | None = None
-    """Side of the square image in pixels; unset: as the source has it (8, 24, 10, 28, torchvision's small sets 28 or
-    32), else 224."""
+    """Side of the square image in pixels; unset: as the source has it (8, 24, 10, 28, torchvision's small sets
+    28, 32 or 96), else 224."""
     in_chans: Literal[1, 3] | None = None
     """1 reads image files as grey, 3 as colour; unset: 1 for grey digits and what is kin to MNIST, else 3."""
     num_train: Count | None = None
     """Training images: a fixed subset, or how many of the `cluttered-` and `cued-digits` are made; unset: all, 4096."""
     balanced: bool = False
-    """Whether a subset of image files holds as many images of each class as there are; else it keeps the classes'
-    shares."""
+    """Whether a subset holds as many images of each class as there are; else it keeps the classes' shares. Those of
+    digits and MNIST always do."""
     val_fraction: Fraction = 0.2
     """Share of the images kept for validation, where the source does not come divided."""
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -108,6 +117,9 @@ class DataConfig(Document):
         scheme, _, rest = source.partition(":") if source.startswith(PLACED) else source.partition("/")
         if source not in (*DATA_SOURCES, "fashion-mnist") and not (scheme in (*PLACED, *SCHEMES) and rest):
             raise ValueError(f"unknown data source {source!r}; known: {', '.join(DATA_SOURCES)}")
+        name, _, split = source.partition(":")[0].lower().removeprefix("torch/").partition("/")
+        if scheme == "torch" and name == "emnist" and split not in EMNIST_SPLITS:
+            raise ValueError(f"{source!r}: expected torch/emnist/SPLIT:ROOT, SPLIT one of {', '.join(EMNIST_SPLITS)}")
         if scheme == "python" and not all(rest.rpartition(":")[::2]):
             raise ValueError(f"{source!r}: expected python:package.module:function or python:PATH/file.py:function")
         return source

@@ -69,6 +69,8 @@ class DataSummary:
     """What a reader should know of how the data was read, one line each."""
     labels: LabelCheck | None = None
     """Asked where a study begins; None where nobody asked, or there are too few images to say."""
+    no_room: bool = False
+    """Whether decoded images were to be kept and found no room: each is decoded whenever it is used."""
 
     @property
     def num_classes(self) -> int:

@@ -1,5 +1,6 @@
 """`nas init` on folders as people have them, and `nas search` on what it wrote."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from PIL import Image
 
 from nas.study.config import StudyConfig
+from nas.training.data import open_data
 from nas.training.data.digits import all_digits
 from nas.training.data.survey import Survey
 
@@ -156,6 +158,12 @@ def test_decoded_images_can_be_removed(nas: Nas, images: Path, tmp_path: Path) -
     assert code == 0
     assert int(out.split()[1].replace(",", "")) > 50 * 24 * 24
     assert nas("delete", "--cache")[1].startswith("removed: 0 bytes")
+    place = tmp_path / "placed"
+    study = StudyConfig.load(tmp_path / "study.yaml", (f"data.cache={place}",))[0]
+    open_data(study.data)
+    out = nas("delete", "--cache")[1]
+    assert re.fullmatch(rf"removed: 0 bytes .*\nremoved: [\d,]{{5,}} bytes of decoded images in {place}\n", out)
+    assert not place.exists()
     for arguments in ((), ("made", "--cache")):
         code, _, err = nas("delete", *arguments)
         assert code == 2

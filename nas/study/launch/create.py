@@ -93,6 +93,7 @@ def create_study(
         raise UserError("estimate: predictor needs the study's calibration; nas search begins with it")
     space = SearchSpace.load(config.space)
     summary = describe(config)
+    config = config.on_data(summary)
     space = space.on(backbone=config.backbone, num_classes=summary.num_classes, in_chans=summary.in_chans)
     with making_studies(url), explained(url):
         if (stored := stored_study(url, config.name)) is not None:  # another launcher was faster

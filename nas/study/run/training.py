@@ -58,6 +58,11 @@ class Training:
         self.turns = Turns(self.device) if "latency_ms" in self.config.known_costs else None
         """Taken on the device where candidates are timed, alone, while others train."""
         self.data = open_data(self.config.data)
+        if self.data.summary.no_room and "no_room" in study.data:  # older studies go on as they did
+            raise DataError(
+                f"study {study.name}: its other workers train on decoded images that are kept, and here is no room for "
+                "them, so that they would be cropped otherwise; make room, or name a place by FUSION_NAS_CACHE"
+            )
         stored = study.data["fingerprint"]
         if self.data.fingerprint != stored:
             raise DataError(

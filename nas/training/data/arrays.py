@@ -92,6 +92,11 @@ class ArrayData(DataSource):
         self._in_chans = config.in_chans or train.images.shape[1]
         self._image_size = config.image_size or train.images.shape[2]
         augmentation = augmentation_of(config)
+        if augmentation.randaugment and (train.images.dtype != np.uint8 or config.kind == "digits"):
+            held = "16 levels" if config.kind == "digits" else train.images.dtype
+            raise DataError(
+                f"{config.source}: data.augment.randaugment: expected images of bytes, this source has {held}"
+            )
         self._pipeline = pipeline_of(
             augmentation,
             side=self._image_size,

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from nas.training.augment_config import Crop, RecipeName
-from nas.training.config import STREAMS, DataConfig
+from nas.training.augment_config import RANDAUGMENT, Crop, RecipeName
+from nas.training.config import EMNIST_SPLITS, STREAMS, DataConfig
 
 CROP_SCALE = (0.35, 1.0)
 """Area of a resized crop: gentler than torchvision's 8 %, because candidates train briefly."""
@@ -22,6 +22,8 @@ class Augmentation:
     crop: Crop = "none"
     flip: float = 0.0
     color: float = 0.0
+    randaugment: tuple[int, int] | None = None
+    """Magnitude, and how many changes."""
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -43,10 +45,13 @@ RECIPE_OF: dict[str, RecipeName] = {
     "torch/mnist": "digits",
     "torch/kmnist": "digits",
     "torch/qmnist": "digits",
+    "torch/svhn": "digits",
+    **dict.fromkeys((f"torch/emnist/{split}" for split in EMNIST_SPLITS), "digits"),
     "fashion-mnist": "cifar",
     "torch/fashion_mnist": "cifar",
     "torch/cifar10": "cifar",
     "torch/cifar100": "cifar",
+    "torch/stl10": "cifar",
 }
 """Where a source is not named here: `imagenet`."""
 
@@ -55,6 +60,9 @@ def augmentation_of(config: DataConfig) -> Augmentation:
     """The recipe with the changes of the study file."""
     recipe = RECIPES[config.recipe or _usual_recipe(config)]
     changes = config.augment.model_dump(exclude_none=True)
+    if written := RANDAUGMENT.fullmatch(changes.pop("randaugment", "")):
+        magnitude, num_changes = map(int, written.groups())
+        changes = {"color": 0.0, **changes, "randaugment": (magnitude, num_changes)}  # it has colours of its own
     if config.augment.crop == "pad":  # asked for by name: at every size that has a pixel to give
         changes["smallest_shifted"] = SHIFT
     return replace(recipe, **changes)

@@ -68,17 +68,19 @@ class TensorBatches:
         drawn += [mix.draw(order, random)] if mix else []
         split = (tensor.to(self.labels.device).tensor_split(len(self)) for tensor in (order, *drawn))
         for index, *own in zip(*split, strict=True):
-            images, labels = self.images[index], self.labels[index]
+            images, labels = self.images.index_select(0, index), self.labels[index]
             for step, its in zip(before, own, strict=False):
                 images = step(images, its)
-            images = self._standardised(images, channels_last=True)
+            images = self._channels_last(images)
             for step, its in zip(after, own[len(before) :], strict=False):
                 images = step(images, its)
             yield mix(images, labels, own[-1]) if mix else (images, labels)
 
-    def _standardised(self, images: Tensor, *, channels_last: bool = False) -> Tensor:
-        if not channels_last:
-            return (images.float() - self.mean) * self.scale
+    def _standardised(self, images: Tensor) -> Tensor:
+        return (images.float() - self.mean) * self.scale
+
+    def _channels_last(self, images: Tensor) -> Tensor:
+        """Standardised images; those that come may be overwritten."""
         B, C, H, W = images.shape
-        floats = torch.empty((B, H, W, C), device=images.device).permute(0, 3, 1, 2).copy_(images)
-        return floats.sub_(self.mean).mul_(self.scale)
+        floats = images.float().sub_(self.mean).mul_(self.scale)
+        return torch.empty((B, H, W, C), device=images.device).permute(0, 3, 1, 2).copy_(floats)

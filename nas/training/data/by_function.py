@@ -64,6 +64,8 @@ def _guarded(source: str, what: str, call: Callable[[], Any]) -> Any:
     """What the user's code returns, or the one line that it failed with."""
     try:
         return call()
+    except DataError:  # says what it wants to say: ours, or raised by the user's code
+        raise
     except Exception as error:  # the user's code: whatever it raises is told, and ends the command
         reason = str(error).strip().splitlines()[:1] or ["no message"]
         raise DataError(f"{source}: {what} failed: {type(error).__name__}: {reason[0]}") from error
@@ -88,7 +90,7 @@ def _module(source: str, place: str) -> ModuleType:
 def _part(source: str, part: Part, given: Any) -> ArrayPart:
     where = f"{source}: {part}"
     if isinstance(given, tuple | list) and len(given) == 2:  # noqa: PLR2004 - images and labels
-        images, labels = map(_array, given)
+        images, labels = _guarded(source, f"reading the {part} part", lambda: [_array(value) for value in given])
     elif isinstance(given, Sized) and hasattr(given, "__getitem__"):
         images, labels = _guarded(source, f"reading the {part} part", lambda: _items(where, given))
     else:

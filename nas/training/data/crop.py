@@ -27,9 +27,13 @@ class Shift:
         """Images of the same size."""
         if self.pixels == 0:
             return images
-        B, _, H, W = images.shape
-        windows = F.pad(images, (self.pixels,) * 4).unfold(2, H, 1).unfold(3, W, 1)  # a view: whole rows are copied
-        return windows[torch.arange(B, device=images.device), :, places[:, 0], places[:, 1]]
+        B, C, H, W = images.shape
+        padded = F.pad(images, (self.pixels,) * 4).contiguous()
+        high, wide = padded.shape[2:]
+        planes = torch.arange(B * C, device=images.device).view(B, C, 1) * high + places[:, :1, None]
+        starts = (planes + torch.arange(H, device=images.device)) * wide + places[:, 1:, None]
+        rows = padded.as_strided((padded.numel() - W + 1, W), (1, 1))  # one that begins at each pixel: a view
+        return rows.index_select(0, starts.flatten()).view(images.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,4 +80,5 @@ class Flip:
 
     def __call__(self, images: Tensor, flipped: Tensor) -> Tensor:
         """The images, some of them mirrored."""
-        return torch.where(flipped[:, None, None, None], images.flip(3), images)
+        both = torch.cat((images, images.flip(3)))
+        return both.index_select(0, torch.arange(len(images), device=images.device) + len(images) * flipped)

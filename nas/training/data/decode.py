@@ -108,12 +108,17 @@ class Recipe:
         """To which an image is resized."""
         if self.kind == "whole":
             return self.side
-        return self.size if self.size < SMALL_SIZE else math.floor(self.size / EVAL_CROP)
+        return math.floor(self.size / eval_crop(self.size))
 
     def __call__(self, image: Image.Image) -> Image.Image:
         if self.kind == "whole":
             return image.resize((self.side, self.side), Image.Resampling.BILINEAR)
         return _central(image, self.short_side, self.size)
+
+
+def eval_crop(size: int) -> float:
+    """Share of the short side that validation looks at, for a network's input of this side."""
+    return 1.0 if size < SMALL_SIZE else EVAL_CROP
 
 
 def decode(file: Path, mode: str, recipe: Recipe, levels: Levels = NO_LEVELS) -> Pixels:

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from nas.documents import write_atomically
 from nas.errors import NasError
-from nas.training.config import DataConfig
-from nas.training.data.cache import cache_dir
 from nas.training.data.decode import Recipe
 from nas.training.data.decoding import CHUNK, Chunk, Outcome, Target, decode_chunks, refuse
 from nas.training.data.division import FilePart
@@ -45,34 +43,6 @@ class Decoded:
     """Width over height of each whole image."""
     moments: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Mean and standard deviation of each channel."""
-
-
-def decoded_folder(config: DataConfig) -> Path | None:
-    """Where decoded images are kept; None: nowhere."""
-    if config.cache == "off":
-        return None
-    return decoded_cache() if config.cache == "auto" else Path(config.cache)
-
-
-def decoded_cache() -> Path:
-    """The place of `data.cache: auto`."""
-    return cache_dir() / "decoded"
-
-
-def remove_decoded() -> int:
-    """Remove what is kept decoded in the cache folder; returns how many bytes that were.
-
-    Raises:
-        NasError: it cannot be removed.
-    """
-    root = decoded_cache()
-    size = sum(file.lstat().st_size for file in root.rglob("*") if file.is_file())
-    try:
-        if root.exists():
-            shutil.rmtree(root)
-    except OSError as error:
-        raise NasError(f"{error.filename}: cannot be removed: {error.strerror}") from None
-    return size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ import numpy as np
 from nas.errors import DataError, NasError
 from nas.machine import cpu_count
 from nas.training.data.decode import NO_LEVELS, Levels, Recipe, decode, levels_of
+from nas.training.data.folder import BROKEN
 
 CHUNK = 64
 """Images that a process decodes before it says so."""
@@ -30,6 +31,20 @@ ALONE = 512
 SHOWN_FAULTS = 10
 
 Result = TypeVar("Result")
+
+
+class BrokenFiles(DataError):
+    """Files that cannot be used; all of them are in ``faults``, the first are named."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = sorted(faults)
+        num = len(faults)
+        if num == 1:
+            super().__init__(f"{faults[0]}; repair it, or append {BROKEN} to its name")
+            return
+        more = [f"and {num - SHOWN_FAULTS} more"] if num > SHOWN_FAULTS else []
+        named = "; ".join([*self.faults[:SHOWN_FAULTS], *more])
+        super().__init__(f"{num} images cannot be used; repair them, or append {BROKEN} to their names: {named}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +135,9 @@ def decode_chunks(chunks: Sequence[Chunk]) -> Iterator[Outcome]:
 
 
 def refuse(faults: Sequence[str]) -> None:
-    """Raise a `DataError` that names the files that cannot be used, where there are any."""
-    if not faults:
-        return
-    first = sorted(faults)
-    if len(first) > 1:
-        more = [f"and {len(first) - SHOWN_FAULTS} more"] if len(first) > SHOWN_FAULTS else []
-        raise DataError(f"{len(first)} images cannot be used: {'; '.join([*first[:SHOWN_FAULTS], *more])}")
-    raise DataError(first[0])
+    """Raise `BrokenFiles` where there are any."""
+    if faults:
+        raise BrokenFiles(faults)
 
 
 def _each(function: Callable[[Any], Result], tasks: Sequence[Any], num_images: int) -> Iterator[Result]:

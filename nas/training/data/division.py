@@ -120,6 +120,7 @@ def divide(config: DataConfig, found: Mapping[Part, ClassFolders]) -> dict[Part,
     for part in ("val", "test"):
         if part in found:
             cut[part] = list(found[part].classes.values())
+    cut = {part: [[file for file in group if file.usable] for group in groups] for part, groups in cut.items()}
     root = found["train"].root
     parts = {part: _part(found[part].root if part in found else root, groups, label_of) for part, groups in cut.items()}
     order = take_training(training_order([len(group) for group in cut["train"]], config.balanced), config)

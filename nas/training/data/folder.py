@@ -26,10 +26,12 @@ SYSTEM_NAMES = ("@eadir", "__macosx", "$recycle.bin", "thumbs.db", "desktop.ini"
 """What systems leave behind, in lower case; beside it all names that begin with a dot."""
 NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow only identifies, or leaves to another program."""
+BROKEN = ".broken"
+"""What a user appends to the name of an image that is not to be used: it keeps its place, so that no other moves."""
 MAX_NAMED = 5
 """Classes without images that are named."""
 
-Kind = Literal["folder", "image", "other file", "dead link", "device"]
+Kind = Literal["folder", "image", "broken image", "other file", "dead link", "device"]
 
 
 class ImageFile(NamedTuple):
@@ -41,6 +43,8 @@ class ImageFile(NamedTuple):
     size: int
     """In bytes."""
     mtime_ns: int
+    usable: bool = True
+    """False where its name, which stands here without it, ends with ``BROKEN``."""
 
     @property
     def name(self) -> str:
@@ -54,7 +58,7 @@ class ClassFolders:
 
     root: Path
     classes: Mapping[str, tuple[ImageFile, ...]]
-    """Those with images, by their bytes."""
+    """Those with usable images, by their bytes."""
     empty: tuple[str, ...]
     left_out: Counter[str]
     """How many entries, by why."""
@@ -141,12 +145,19 @@ def _files(root: Path, class_name: str, left_out: Counter[str]) -> list[ImageFil
             match _kind(entry):
                 case "folder":
                     waiting.append((name, above | {identity}))
-                case "image":
-                    stat = entry.stat()
-                    found.append(ImageFile(class_name, name, stat.st_size, stat.st_mtime_ns))
+                case "image" | "broken image" as kind:
+                    stat, usable = entry.stat(), kind == "image"
+                    inner_name = name if usable else name.removesuffix(BROKEN)
+                    found.append(ImageFile(class_name, inner_name, stat.st_size, stat.st_mtime_ns, usable))
+                    if not usable:
+                        left_out["broken images"] += 1
                 case other:
                     left_out[f"{other}s"] += 1
-    return sorted(found, key=lambda file: os.fsencode(file.inner))
+    by_name = {
+        file.inner: file for file in sorted(found, key=lambda file: file.usable)
+    }  # a repaired one takes its place
+    files = sorted(by_name.values(), key=lambda file: os.fsencode(file.inner))
+    return files if any(file.usable for file in files) else []
 
 
 def _entries(folder: Path, left_out: Counter[str]) -> Iterator[os.DirEntry[str]]:
@@ -167,7 +178,10 @@ def _kind(entry: os.DirEntry[str]) -> Kind:
         if entry.is_dir():
             return "folder"
         if entry.is_file():
-            return "image" if os.path.splitext(entry.name)[1].lower() in image_suffixes() else "other file"  # noqa: PTH122
+            stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122
+            if suffix == BROKEN and os.path.splitext(stem)[1].lower() in image_suffixes():  # noqa: PTH122
+                return "broken image"
+            return "image" if suffix.lower() in image_suffixes() else "other file"
     except OSError:  # a link to itself
         return "dead link"
     return "dead link" if entry.is_symlink() else "device"

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from nas.errors import DataError
 from nas.training.config import STREAMS, DataConfig
 from nas.training.data.augment import CROP_SCALE, augmentation_of
-from nas.training.data.decode import SMALL_SIZE
+from nas.training.data.decode import eval_crop
 from nas.training.data.division import FilePart
 from nas.training.data.folder import shown
 from nas.training.data.listing import ImagePart, list_images
@@ -56,6 +56,11 @@ def _check_augmentation(config: DataConfig) -> None:
                 f"{config.source}: data.augment.{key}: not possible for images that are decoded while they are used; "
                 f"expected 0, got {getattr(chosen, key):g}"
             )
+    if config.augment.randaugment:
+        raise DataError(
+            f"{config.source}: data.augment.randaugment: not possible for images that are decoded while they are used; "
+            f"expected none, got {config.augment.randaugment}"
+        )
     if config.augment.color and config.in_chans == 1:
         raise DataError(
             f"{config.source}: data.augment.color: grey images that are decoded while they are used keep their "
@@ -203,7 +208,7 @@ class ImageData(DataSource):
             scale=CROP_SCALE,
             hflip=augmentation.flip,
             color_jitter=None if self.in_chans == 1 else augmentation.color or None,
-            crop_pct=1.0 if self.summary.image_size < SMALL_SIZE else 0.875,
+            crop_pct=eval_crop(self.summary.image_size),
             use_prefetcher=True,
         )
         order = _Order(len(self._parts[part]), batch_size)

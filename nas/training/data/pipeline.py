@@ -10,6 +10,7 @@ from nas.training.data.augment import Augmentation
 from nas.training.data.crop import Flip, ResizedCrop, Shift
 from nas.training.data.jitter import ColorJitter, Erase
 from nas.training.data.mix import Mix
+from nas.training.data.randaugment import RandAugment
 
 
 class Step(Protocol):
@@ -37,6 +38,8 @@ def pipeline_of(augmentation: Augmentation, *, side: int, num_classes: int, aspe
     before: list[Step] = [ResizedCrop(side, aspects) if chosen.crop == "resized" else Shift(chosen.shift(side))]
     if chosen.flip:
         before.append(Flip(chosen.flip))
+    if chosen.randaugment:
+        before.append(RandAugment(*chosen.randaugment))
     if chosen.color:
         before.append(ColorJitter(chosen.color))
     return Pipeline(

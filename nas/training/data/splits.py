@@ -1,5 +1,7 @@
 """The data sets of a folder or of any scheme of timm's `create_dataset`, as the source divides itself."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +64,15 @@ def scheme_splits(config: DataConfig) -> dict[Part, Any]:
 
 def open_split(config: DataConfig, name: str, root: str, split: str) -> Any:
     """timm's data set of one split, with any failure told in one line."""
-    try:
+    with told(config):
         return create_dataset(name, root=root or None, split=split, input_img_mode=None)
+
+
+@contextmanager
+def told(config: DataConfig) -> Iterator[None]:
+    """What keeps timm or torchvision from opening a data set becomes a `DataError` of one line."""
+    try:
+        yield
     except ImportError as error:
         raise DataError(f"{config.source}: this source needs another package: {error}") from None
     except (RuntimeError, OSError, ValueError, AssertionError, TypeError) as error:

@@ -14,7 +14,7 @@ from timm.data import create_transform
 from nas.errors import DataError
 from nas.training.config import DataConfig
 from nas.training.data.arrays import ArrayData, ArrayPart
-from nas.training.data.decode import SMALL_SIZE
+from nas.training.data.decode import eval_crop
 from nas.training.data.division import DEFAULT_SIZE
 from nas.training.data.splits import open_split
 from nas.training.summary import Labels, Part, held_out, stratified_split, take_training
@@ -90,7 +90,7 @@ def _open(config: DataConfig, split: str) -> Any:
 def _images(config: DataConfig, split: str, wanted: Mapping[Part, Index]) -> dict[Part, NDArray[np.uint8]]:
     """Images (N, C, H, W) of some places of a split, at the size of the search."""
     size, in_chans = config.image_size or DEFAULT_SIZE, config.in_chans or 3
-    shrink = create_transform((in_chans, size, size), crop_pct=1.0 if size < SMALL_SIZE else 0.875, use_prefetcher=True)
+    shrink = create_transform((in_chans, size, size), crop_pct=eval_crop(size), use_prefetcher=True)
     images = {part: np.empty((len(index), in_chans, size, size), np.uint8) for part, index in wanted.items()}
     row = {int(place): images[part][i] for part, index in wanted.items() for i, place in enumerate(index)}
     for place, (image, _) in enumerate(_open(config, split)):

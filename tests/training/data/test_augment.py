@@ -34,6 +34,14 @@ def test_the_ratio_is_torchvisions():
         ({"augment": {"crop": "pad"}}, Augmentation(crop="pad", smallest_shifted=8)),
         ({"recipe": "cifar", "augment": {"flip": 0, "mixup": 0.2}}, Augmentation(crop="pad", mixup=0.2)),
         ({"source": "folder:/x", "augment": {"crop": "none", "color": 0}}, Augmentation(flip=0.5)),
+        (
+            {"source": "folder:/x", "augment": {"randaugment": "rand-m10-n3"}},
+            Augmentation(crop="resized", flip=0.5, color=0, randaugment=(10, 3)),
+        ),
+        (
+            {"recipe": "cifar", "augment": {"randaugment": "rand-m0-n1", "color": 0.1}},
+            Augmentation(crop="pad", flip=0.5, color=0.1, randaugment=(0, 1)),
+        ),
     ],
 )
 def test_the_recipe_and_what_stands_beside_it(content, expected):
@@ -59,9 +67,17 @@ def test_older_files_go_on_meaning_what_they_did(content, expected):
     ("content", "fault"),
     [
         ({"augment": {"crop": "middle"}}, "augment.crop: input should be 'pad', 'resized' or 'none', got 'middle'"),
-        ({"augment": {"zoom": 1}}, "augment.zoom: unknown key; known: crop, flip, color, erase, mixup, cutmix"),
+        (
+            {"augment": {"zoom": 1}},
+            "augment.zoom: unknown key; known: crop, flip, color, randaugment, erase, mixup, cutmix",
+        ),
         ({"augment": {"erase": 2}}, "augment.erase: input should be less than or equal to 1, got 2"),
         ({"augment": {"mixup": -1}}, "augment.mixup: input should be greater than or equal to 0, got -1"),
+        ({"augment": {"randaugment": "rand-m11-n2"}}, "augment.randaugment: expected rand-mM-nN with M from 0 to 10"),
+        (
+            {"augment": {"randaugment": "m9"}},
+            "augment.randaugment: expected rand-mM-nN with M from 0 to 10 and N from 1",
+        ),
         ({"augment": "much"}, "augment: expected true, false or a mapping of keys, got 'much'"),
         ({"flip": 2}, "augment.flip: input should be less than or equal to 1, got 2"),
         ({"flip": 0.2, "augment": {"flip": 0.1}}, "flip: 0.2 stands beside augment; expected it as augment.flip"),
@@ -86,6 +102,10 @@ def test_small_images_are_shifted_only_where_that_is_asked_for():
     [
         ({"crop": "pad"}, "data.augment.crop: images that are decoded while they are used take resized, .*; got pad"),
         ({"crop": "none", "flip": 0.5}, "data.augment.crop: images that are decoded .*; got none"),
+        (
+            {"randaugment": "rand-m9-n2"},
+            "data.augment.randaugment: not possible for images .*; expected none, got rand-m9-n2",
+        ),
         ({"erase": 0.25}, "data.augment.erase: not possible for images .*; expected 0, got 0.25"),
         ({"mixup": 0.2}, "data.augment.mixup: not possible for images .*; expected 0, got 0.2"),
         ({"cutmix": 1}, "data.augment.cutmix: not possible for images .*; expected 0, got 1"),

@@ -79,6 +79,7 @@ def test_pixels_and_labels_are_those_that_were_given(tmp_path: Path) -> None:
         ("np.where(labels[:, None, None] == 1, np.nan, grey), labels", "holds values that are not finite"),
         ('{"training": (grey, labels)}', "expected the parts train, val, test, got training"),
         ('{"val": (grey, labels)}', "expected the parts train, val, test, got no train"),
+        ("[grey[0], grey[1, :5]], [0, 1]", "reading the train part failed: ValueError: "),
         ("nothing", "give failed: NameError: name 'nothing' is not defined"),
     ],
 )
@@ -87,6 +88,12 @@ def test_something_else_is_refused_in_one_line(tmp_path: Path, returned: str, sa
         open_data(source(tmp_path, returned))
     assert "\n" not in str(refused.value)
     assert "mine.py:give" in str(refused.value)
+
+
+def test_what_is_wrong_with_an_item_is_told_as_it_is(tmp_path: Path) -> None:
+    config = source(tmp_path, "[(grey[0], 0), (grey[1, :5], 1), (grey[2], 2)]")
+    with pytest.raises(DataError, match=r"^python:.*mine\.py:give: train: image 1 is \(5, 12\), those before it are"):
+        open_data(config)
 
 
 @pytest.mark.parametrize(

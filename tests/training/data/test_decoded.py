@@ -15,7 +15,7 @@ from PIL import Image
 
 from nas.errors import DataError, NasError
 from nas.training.config import DataConfig
-from nas.training.data import decoded, decoding, folder_data, open_data
+from nas.training.data import decoded, decoding, folder_data, open_data, places
 from nas.training.data.arrays import ArrayData
 from nas.training.data.decode import Recipe, decode
 from nas.training.data.images import ImageData
@@ -91,15 +91,20 @@ def test_a_changed_file_is_noticed(image_folder, chunks):
 
 
 def test_all_broken_files_are_told_at_once(image_folder):
-    files = sorted(image_folder.glob("*/*"))[:40]
+    files = [file for number, file in enumerate(sorted(image_folder.glob("*/*"))) if number % 3]
     for file in files:
         file.write_bytes(b"")
     with pytest.raises(DataError) as error:
         open_data(config(image_folder, val_fraction=0.1, test_fraction=0.1))
     (line,) = str(error.value).splitlines()
-    assert " images cannot be used: " in line
+    assert line.startswith("40 images cannot be used; repair them, or append .broken to their names: ")
     assert line.count("not a readable image") == 10
-    assert " more" in line
+    assert line.endswith("; and 30 more")
+    with pytest.raises(DataError, match=r"^40 images cannot be used"):
+        open_data(config(image_folder, cache="off"))
+    for file in files:
+        file.rename(f"{file}.broken")
+    assert open_data(config(image_folder)).summary.notes == ("left out: 40 broken images",)
 
 
 def test_a_broken_test_image_is_told_before_the_first_run(image_folder):
@@ -237,7 +242,7 @@ def test_a_killed_decoding_goes_on(image_folder, chunks, monkeypatch):
 
 def test_several_processes_decode_what_one_does(image_folder, monkeypatch, cache):
     before = images(open_data(config(image_folder)))
-    decoded.remove_decoded()
+    places.remove_decoded()
     assert not (cache / "decoded").exists()
     monkeypatch.setattr(decoding, "ALONE", 10)
     assert torch.equal(images(open_data(config(image_folder))), before)
@@ -248,10 +253,38 @@ def test_several_processes_decode_what_one_does(image_folder, monkeypatch, cache
 
 def test_the_cache_can_be_removed(image_folder, cache):
     open_data(config(image_folder))
-    size = decoded.remove_decoded()
-    assert size >= 36 * 3 * 18 * 18 + 24 * 3 * 16 * 16
+    (removed,) = places.remove_decoded()
+    assert removed.place == cache / "decoded"
+    assert removed.num_bytes >= 36 * 3 * 18 * 18 + 24 * 3 * 16 * 16
     assert not (cache / "decoded").exists()
-    assert decoded.remove_decoded() == 0
+    assert places.remove_decoded()[0].num_bytes == 0
+
+
+def test_what_a_study_file_placed_is_removed_and_nothing_beside_it(image_folder, tmp_path):
+    mixed, own = tmp_path / "mixed", tmp_path / "own"
+    mixed.mkdir()
+    (mixed / "thesis.tex").write_text("years of work")
+    for place in (mixed, own, own):
+        open_data(config(image_folder, cache=str(place)))
+    assert len(list(mixed.iterdir())) > 4
+    _, *removed = places.remove_decoded()
+    assert sorted((one.place.name, one.num_bytes > 50_000) for one in removed) == [("mixed", True), ("own", True)]
+    assert [path.name for path in mixed.iterdir()] == ["thesis.tex"]
+    assert not own.exists()
+    assert len(places.remove_decoded()) == 1, "they are forgotten"
+    own.mkdir()
+    open_data(config(image_folder, cache=str(own)))
+    assert [one.place for one in places.remove_decoded()[1:]] == [own]
+
+
+def test_a_cache_folder_that_takes_no_notes_is_told(image_folder, tmp_path, cache):
+    cache.write_text("a file in its place")
+    said = []
+    open_data(config(image_folder, cache=str(tmp_path / "own")), said.append)
+    (line,) = said
+    assert (
+        line == f"{cache}/places: cannot be written (Not a directory): nas delete --cache will not find {tmp_path}/own"
+    )
 
 
 def test_names_that_are_not_utf8_can_be_opened_and_told(image_folder):

@@ -53,6 +53,31 @@ def test_a_file_more_moves_at_most_the_boundaries_of_its_class(tmp_path):
     assert before.summary.fingerprint != after.summary.fingerprint
 
 
+def test_a_file_that_is_named_broken_moves_no_other(tmp_path):
+    """Class sizes at which removing it would move a boundary are among these."""
+    before = list_folder(config(write(tmp_path, {f"{count}": count for count in range(8, 30)})))
+    for part in ("test", "val", "train"):
+        for file in before.parts[part].files[::7]:
+            (tmp_path / file.name).rename(tmp_path / f"{file.name}.broken")
+            after = list_folder(config(tmp_path))
+            gone = {name: members(before)[name] - members(after)[name] for name in members(before)}
+            assert gone == {"train": set(), "val": set(), "test": set(), part: {file.name}}
+            assert not any(members(after)[name] - members(before)[name] for name in gone)
+            assert (before.summary.fingerprint == after.summary.fingerprint) == (part == "test")
+            assert after.summary.notes == ("left out: 1 broken images",)
+            (tmp_path / f"{file.name}.broken").rename(tmp_path / file.name)
+
+
+def test_broken_files_of_a_divided_folder_are_left_out(tmp_path):
+    for part in ("train", "val", "test"):
+        write(tmp_path / part, {"cat": 4, "dog": 4})
+    for part in ("train", "val", "test"):
+        (tmp_path / part / "cat" / "1.png").rename(tmp_path / part / "cat" / "1.png.broken")
+    assert sizes(tmp_path) == (7, 7, 7)
+    (tmp_path / "train" / "cat" / "1.png").write_bytes(b"repaired")
+    assert sizes(tmp_path) == (8, 7, 7)
+
+
 def test_the_fingerprint_is_of_what_is_used(tmp_path):
     for part, count in (("train", 10), ("val", 4), ("test", 4)):
         write(tmp_path / part, {"cat": count, "dog": count})

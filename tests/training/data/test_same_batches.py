@@ -2,11 +2,13 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 
 from nas.training.config import DataConfig
 from nas.training.data import open_data
+from nas.training.data.arrays import ArrayData, ArrayPart
 
 CPU = torch.device("cpu")
 
@@ -94,3 +96,24 @@ def test_made_sources_are_as_they_were(config, fingerprint, train, val, test):
     assert [hash_of(data.train_batches(batch_size=64, seed=3, on=CPU), epoch) for epoch in (0, 2)] == train
     assert hash_of(data.val_batches(batch_size=64, on=CPU), 0) == val
     assert hash_of(data.test_batches(batch_size=64, on=CPU), 0) == test
+
+
+@pytest.mark.parametrize(
+    ("num_channels", "dtype", "recipe", "expected"),
+    [
+        (3, np.uint8, "cifar", "475a503e168121e2"),
+        (1, np.uint8, "cifar", "f3ba2f0d9462e9af"),
+        (3, np.float64, "digits", "ffefcf53211aceeb"),
+        (3, np.uint8, "imagenet", "69717c23491f614c"),
+    ],
+)
+def test_pixels_and_their_layout_are_as_they_were(num_channels, dtype, recipe, expected):
+    images = np.random.default_rng(0).integers(256, size=(150, num_channels, 32, 32)).astype(dtype)
+    part = ArrayPart(images, np.arange(150) % 10)
+    config = DataConfig(source="python:x:y", recipe=recipe)
+    data = ArrayData(config, lambda _: part, class_names=tuple("0123456789"), num_test=0)
+    batches = data.train_batches(batch_size=64, seed=3, on=CPU)
+    assert hash_of(batches, 1) == expected
+    (batch, _) = next(iter(batches))
+    assert batch.stride() == (32 * 32 * num_channels, 1, 32 * num_channels, num_channels)
+    assert np.array_equal(part.images, images), "what is held stays as it is"
