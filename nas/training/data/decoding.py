@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,10 @@ class BrokenFiles(DataError):
         more = [f"and {num - SHOWN_FAULTS} more"] if num > SHOWN_FAULTS else []
         named = "; ".join([*self.faults[:SHOWN_FAULTS], *more])
         super().__init__(f"{num} images cannot be used; repair them, or append {BROKEN} to their names: {named}")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[list[str]]]:
+        """As another process is told: of the faults, not of the line that they make."""
+        return type(self), (self.faults,)
 
 
 @dataclass(frozen=True, kw_only=True)
