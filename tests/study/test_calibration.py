@@ -26,6 +26,7 @@ from nas.study.calibration.work import CalibrationWorker
 from nas.study.config import StudyConfig
 from nas.study.launch.create import create_study
 from nas.study.removal import plan_removal, remove
+from nas.study.run.checkpoints import CheckpointFolder
 from nas.study.run.stop import StopFlag
 from nas.study.store import tables
 from nas.study.store.calibrations import results_of
@@ -138,7 +139,7 @@ def test_its_trials_are_the_runs_each_done_once(
     assert {t.state for t in trials} == {"complete"}
     assert {t.seed for t in trials if t.run and not t.run.startswith("shared")} == {0, 1, 1000}
     assert calibration.best() is None, "a run is no candidate"
-    assert not list(Path(work.checkpoint_root(url)).rglob("trial-*.ckpt"))
+    assert not CheckpointFolder(calibration).files()
     found = concluded(url, task, calibration)
     assert (found.num_architectures, found.num_seeds) == (8, 2)
     assert prepare_calibration(config, "", url, task, summary=SUMMARY, provenance={}) is None
