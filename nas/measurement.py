@@ -74,6 +74,10 @@ class Cost:
     """Upper quartile."""
 
 
+CAME_BACK = "came back in epoch"
+"""What is said of an alarm that a run came back from, before the number of the epoch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StabilityEvent:
     """Why the guard spoke: the signal, where it was seen, and the evidence."""
@@ -94,6 +98,11 @@ class StabilityEvent:
     """Within the stage, from 0: stage 3, block 1 is timm's ``layer3.1``."""
     trace: tuple[dict[str, Any], ...] = ()
     """The last steps before the event, oldest first; then, of a block or an epoch, what was read there."""
+
+    @property
+    def came_back(self) -> bool:
+        """Whether it was an alarm that the run came back from."""
+        return CAME_BACK in self.message
 
 
 @dataclass(frozen=True, kw_only=True)

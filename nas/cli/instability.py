@@ -1,6 +1,7 @@
 """``nas instability``: what broke, by stage, pattern and attention. Never loads torch."""
 
 import json
+from dataclasses import asdict
 
 import typer
 
@@ -20,10 +21,13 @@ def instability(study_name: StudyName, storage: Storage = DEFAULT_URL, as_json: 
             "study": study_name,
             "num_trials": whole.num_trials,
             "num_unstable": whole.num_unstable,
+            "returns": [asdict(alarm) for alarm in whole.returns],
             "rows": [row.to_dict() for row in rows],
         }
         typer.echo(json.dumps(content, indent=2))
         return 0
     typer.echo(f"study {study_name}: {whole.num_unstable} of {whole.num_trials} trials were unstable")
     typer.echo(combinations_table(rows) if rows else "no trial has run yet")
+    for alarm in whole.returns:
+        typer.echo(f"trial {alarm.trial}: {alarm.signal}, {alarm.message}")
     return 0

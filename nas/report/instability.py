@@ -37,6 +37,15 @@ class LossTrace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Return:
+    """An alarm that a trial came back from."""
+
+    trial: int
+    signal: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Instability:
     """All that broke in a study."""
 
@@ -48,6 +57,7 @@ class Instability:
     cells: tuple[Cell, ...]
     """Stage by stage, patterns in their order; combinations that no trial had are left out."""
     traces: tuple[LossTrace, ...]
+    returns: tuple[Return, ...]
 
 
 def is_unstable(record: TrialRecord) -> bool:
@@ -68,6 +78,12 @@ def instability(records: Sequence[TrialRecord]) -> Instability:
             cell for stage in range(STAGES) for pattern in PATTERNS if (cell := _cell(ran, stage, pattern)) is not None
         ),
         traces=tuple(_trace(t) for t in broken),
+        returns=tuple(
+            Return(trial=t.number, signal=event.signal, message=event.message)
+            for t in ran
+            for event in t.events
+            if event.came_back
+        ),
     )
 
 

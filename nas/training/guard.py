@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nas.measurement import StabilityEvent
+from nas.measurement import CAME_BACK, StabilityEvent
 from nas.training.config import GuardConfig
 from nas.training.signals.level import Level
 from nas.training.signals.reading import BlockReading, EpochReading, Observation
@@ -79,7 +79,7 @@ class Guard:
             return None
         event = self.probation.event
         if self.level.lost_in_a_row == 0:
-            self._put(event, f"came back in epoch {seen.epoch}")
+            self._put(event, f"{CAME_BACK} {seen.epoch}")
             self.probation = None
             return None
         self.probation.epochs += 1

@@ -1,5 +1,7 @@
 """What broke."""
 
+from dataclasses import replace
+
 from nas.report.instability import instability
 
 from .synthetic import P1_SE, architecture, event, record
@@ -36,6 +38,16 @@ def test_a_warning_breaks_nothing() -> None:
     assert [(t.trial, t.signal, t.losses) for t in found.traces] == [(1, "loss-spike", (3.0,))]
 
 
+def test_an_alarm_that_a_run_came_back_from_breaks_nothing_and_is_told() -> None:
+    back = replace(event(1.0), message="step 312: the gradient jumped; came back in epoch 25")
+    found = instability((record(0, 0.99, events=(back, event(1.0, signal="saturated-gates"))),))
+    assert found.num_unstable == 0
+    (told,) = found.returns
+    assert (told.trial, told.signal) == (0, "loss-spike")
+    assert told.message.endswith("came back in epoch 25")
+
+
 def test_nothing_broke() -> None:
     found = instability(())
     assert (found.num_trials, found.num_unstable, found.reasons, found.cells, found.traces) == (0, 0, (), (), ())
+    assert found.returns == ()
