@@ -204,6 +204,7 @@ class Run(L.Callback):
             trainer.should_stop = True
         if self._norms:
             self._end_if(self.guard.judge(self._epoch_reading(record, module)))
+            module.rate_factor = self.guard.rate_factor
         else:
             self._name_skipped(record, module.step - 1)
         # After the caller has stored the epoch: one that was stored but not kept is run, and judged, again.

@@ -18,8 +18,8 @@ BLOCK_TRACE = 5
 """Readings of the block that an event carries beside them."""
 
 
-PATIENCE, PATIENCE_SHARE = 2, 0.1
-"""What an alarm leaves a run to come back: this many epochs, and this share of all."""
+PATIENCE, PATIENCE_PART = 2, 10
+"""What an alarm leaves a run to come back: this many epochs, and one of so many of all."""
 PATIENCE_STEPS, PATIENCE_STEPS_SHARE = 40, 1 / 3
 """Epochs can be short: also this many steps, or this share of all steps where that is less."""
 
@@ -79,11 +79,12 @@ class Guard:
             return None
         event = self.probation.event
         if self.level.lost_in_a_row == 0:
-            self._put(event, f"{CAME_BACK} {seen.epoch}")
-            self.probation = None
+            if seen.epoch > event.epoch:  # an epoch that began before the alarm says little of what came after it
+                self._put(event, f"{CAME_BACK} {seen.epoch}")
+                self.probation = None
             return None
         self.probation.epochs += 1
-        patience = max(PATIENCE, math.ceil(PATIENCE_SHARE * seen.num_epochs))
+        patience = max(PATIENCE, math.ceil(seen.num_epochs / PATIENCE_PART))
         epochs = min(self.probation.epochs, self.level.lost_in_a_row)
         num_steps = (seen.step + 1) / (seen.epoch + 1) * seen.num_epochs
         patience_steps = min(PATIENCE_STEPS, PATIENCE_STEPS_SHARE * num_steps)
@@ -96,7 +97,6 @@ class Guard:
         told = replace(event, message=f"{event.message}; {note}")
         if seen is not None:
             told = replace(told, trace=(*event.trace, seen.to_dict()))
-        if seen is not None:
             self.events = [*(past for past in self.events if past != event), told]
         else:
             self.events = [told if past == event else past for past in self.events]
@@ -123,9 +123,9 @@ class Guard:
             elif signal.final:
                 self.events.append(event)
                 return event
-            elif self.probation is None:
+            else:
                 self._warn(event)
-                self.probation = Probation(event)
+                self.probation = self.probation or Probation(event)
         return None
 
     def _warn(self, event: StabilityEvent) -> None:
@@ -139,7 +139,7 @@ class Guard:
         self.rate_factor = self.config.recover_factor
         note = f"{event.message}; the learning rate is multiplied by {self.rate_factor:g} from here"
         self.events.append(StabilityEvent(**{**vars(event), "message": note}))
-        self.signals, self.probation = self.config.signals(), None
+        self.signals, self.probation, self.level.lost_in_a_row = self.config.signals(), None, 0
 
     def _event(
         self, signal: Signal, alarm: Alarm, block: BlockReading | None, epoch: EpochReading | None

@@ -287,7 +287,7 @@ def test_a_network_that_breaks_in_one_way_is_named_for_it_and_ends_unless_it_lea
     else:
         assert ended.outcome is Outcome.COMPLETE
         assert ended.score > 0.85
-    event = ended.events[-1]
+    event = ended.events[-1 if signal in STOPPED else 0]
     assert event.signal == signal
     assert (event.stage, event.block) == ((stage, 0) if stage else (None, None))
     if stage:
@@ -433,6 +433,26 @@ def test_an_alarm_that_stays_is_recorded_once():
             guard.observe(seen)
         assert guard.judge(epoch(number, 0.8, 0.5)) is None
     assert [event.signal for event in guard.events] == ["loss-spike"]
+
+
+def test_an_epoch_that_began_before_the_alarm_does_not_lift_it():
+    guard = alarmed()
+    assert guard.judge(epoch(1, 0.8, 0.7)) is None
+    assert guard.probation is not None
+    assert [guard.judge(epoch(e, 0.1, 2.4)) is not None for e in (2, 3)] == [False, True]
+
+
+def test_others_that_speak_in_a_probation_are_recorded_too():
+    guard = alarmed()
+    guard.observe(Observation(epoch=2, step=60, loss=1.0, grad_norm=90.0))
+    assert [event.signal for event in guard.events] == ["loss-spike", "gradient-explosion"]
+
+
+def test_a_run_that_recovers_from_chance_has_its_patience_anew():
+    guard = Guard(GuardConfig(verdicts={"chance-level": "recover"}))
+    ends = [guard.judge(epoch(e, 0.1, 2.4, num_epochs=9, size=60)) is not None for e in range(8)]
+    assert guard.rate_factor < 1
+    assert ends.index(True) == 7, "four epochs, and four more"
 
 
 def test_what_is_clipped_is_judged_after_clipping(sick, digits):

@@ -38,7 +38,7 @@ class Level:
         room = 1 - seen.chance_accuracy
         luck = min(self.errors * seen.chance_error / room, self.way)
         way = (seen.accuracy - seen.chance_accuracy) / room
-        share = seen.train_loss / seen.chance_loss
+        share = seen.train_loss / seen.chance_loss if seen.chance_loss else 0.0  # of one class nothing can be lost
         lost = way <= max(luck, self.way_had / 2) and not share < min(1 - self.gain, (1 + self.share_had) / 2)
         self.lost_in_a_row = self.lost_in_a_row + 1 if lost else 0
         self.way_had, self.share_had = max(self.way_had, way), min(self.share_had, share)
