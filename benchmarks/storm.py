@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,33 +53,35 @@ EPOCH_S = 0.5
 """What an epoch lasts where studies are compared."""
 
 
-def no_training(
-    epoch_s: float,
-    architecture: Architecture,
-    *,
-    on_epoch: Callable[[EpochRecord], str | None],
-    should_stop: Callable[[], bool],  # noqa: ARG001 - the worker's protocol, here and below
-    checkpoint: Path,  # noqa: ARG001
-) -> Measurement:
-    """Five epochs whose accuracy is a function of the architecture."""
-    level = int(architecture.digest[:8], 16) / 16**8
-    epochs = []
-    for epoch in range(EPOCHS):
-        time.sleep(epoch_s)
-        record = EpochRecord(
-            epoch=epoch,
-            train_loss=1.0,
-            val_loss=1.0,
-            val_accuracy=level * (epoch + 1) / EPOCHS,
-            learning_rate=0.1,
-            grad_norm=1.0,
-            train_s=0.0,
-            val_s=0.0,
-        )
-        epochs.append(record)
-        if (reason := on_epoch(record)) is not None:
-            return _result(Outcome.STOPPED, epochs, reason)
-    return _result(Outcome.COMPLETE, epochs, None)
+@dataclass(frozen=True)
+class NoTraining:
+    """A worker's measure: five epochs whose accuracy is a function of the architecture."""
+
+    epoch_s: float
+    """What an epoch lasts, without computing."""
+    device: str = "none"
+
+    def __call__(
+        self, architecture: Architecture, *, on_epoch: Callable[[EpochRecord], str | None], **_: object
+    ) -> Measurement:
+        level = int(architecture.digest[:8], 16) / 16**8
+        epochs = []
+        for epoch in range(EPOCHS):
+            time.sleep(self.epoch_s)
+            record = EpochRecord(
+                epoch=epoch,
+                train_loss=1.0,
+                val_loss=1.0,
+                val_accuracy=level * (epoch + 1) / EPOCHS,
+                learning_rate=0.1,
+                grad_norm=1.0,
+                train_s=0.0,
+                val_s=0.0,
+            )
+            epochs.append(record)
+            if (reason := on_epoch(record)) is not None:
+                return _result(Outcome.STOPPED, epochs, reason)
+        return _result(Outcome.COMPLETE, epochs, None)
 
 
 def _result(outcome: Outcome, epochs: list[EpochRecord], reason: str | None) -> Measurement:
@@ -101,9 +103,7 @@ def work(url: str, name: str, epoch_s: float) -> None:
     from nas.study.run.stop import StopFlag
     from nas.study.run.worker import Worker
 
-    measure = partial(no_training, epoch_s)
-    measure.device = "none"  # type: ignore[attr-defined]  # what the worker asks of a measure
-    worker = Worker(open_study(url, name), measure, stop=StopFlag())
+    worker = Worker(open_study(url, name), NoTraining(epoch_s), stop=StopFlag())
     print("ready", flush=True)
     sys.stdin.readline()
     started = time.process_time()

@@ -128,7 +128,7 @@ class Pack:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         every = {f"{key} / {kind}": array for key, run in self.runs.items() for kind, array in run.items()}
-        np.savez_compressed(content, **every)  # type: ignore[arg-type]  # names are data here
+        np.savez_compressed(content, **every)
         write_atomically(self.path, content.getvalue())
 
 
